@@ -1,0 +1,1 @@
+//! The autopilot server and command line.

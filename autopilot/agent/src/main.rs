@@ -1,0 +1,3 @@
+//! The binary `autopilot`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Keeps a Raft cluster healthy by itself.

@@ -1,0 +1,1 @@
+//! Promotion policies for autopilot.

@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Tunables of one server. Every member of a cluster should have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How often a leader says that it lives. Default 50 ms; at least 1 ms. Lower costs messages; higher delays the
+    /// noticing of failures and must stay well under `election_timeout`.
+    pub heartbeat_interval: Duration,
+    /// A follower that hears nothing for this long, times a random factor of 1 to 2, campaigns; a leader that hears from
+    /// no quorum for this long steps down. Default 400 ms; at least three heartbeat intervals. Lower fails over
+    /// sooner and mistakes pauses for failures.
+    pub election_timeout: Duration,
+    /// Ask before campaigning whether a majority would vote for us (Raft dissertation, section 9.6). Default true.
+    pub pre_vote: bool,
+    /// Entries in one append request. Default 1,024; at least 1.
+    pub append_entries_max: usize,
+    /// Bytes in one append request, beyond its first entry. Default 1 MiB.
+    pub append_bytes_max: usize,
+    /// Append requests on their way to one follower. Default 16; at least 1; 1 means no pipelining.
+    pub inflight_max: usize,
+    /// Bytes of entries that may wait to be committed; beyond it proposals are refused as overloaded. Default 64 MiB.
+    pub uncommitted_bytes_max: usize,
+    /// Largest command, in bytes. Default 8 MiB.
+    pub command_bytes_max: usize,
+    /// Take a snapshot once this many entries were applied since the last. Default 16,384; at least 1.
+    pub snapshot_threshold: u64,
+    /// Take a snapshot once the entries in memory hold this many bytes. Default 64 MiB.
+    pub snapshot_threshold_bytes: usize,
+    /// Entries kept behind a snapshot for followers that are a little late. Default 10,240.
+    pub trailing_logs: u64,
+    /// Snapshots kept on disk. Default 2; at least 1.
+    pub snapshots_retained: usize,
+    /// Proposals that may wait in the queue before the core; beyond it they are refused as overloaded. Default 8,192.
+    pub proposal_queue: usize,
+    /// A leader whose write takes longer than this gives up leadership (catalogue D03). Default 5 s.
+    pub disk_stall_limit: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(400),
+            pre_vote: true,
+            append_entries_max: 1024,
+            append_bytes_max: 1 << 20,
+            inflight_max: 16,
+            uncommitted_bytes_max: 64 << 20,
+            command_bytes_max: 8 << 20,
+            snapshot_threshold: 16_384,
+            snapshot_threshold_bytes: 64 << 20,
+            trailing_logs: 10_240,
+            snapshots_retained: 2,
+            proposal_queue: 8_192,
+            disk_stall_limit: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first bound that does not hold.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at_least = |name: &'static str, holds: bool, bound: &'static str| {
+            if holds { Ok(()) } else { Err(ConfigError { name, bound }) }
+        };
+        at_least("heartbeat_interval", self.heartbeat_interval >= Duration::from_millis(1), "at least 1ms")?;
+        at_least(
+            "election_timeout",
+            self.election_timeout >= 3 * self.heartbeat_interval,
+            "at least three heartbeat intervals",
+        )?;
+        at_least("append_entries_max", self.append_entries_max >= 1, "at least 1")?;
+        at_least("inflight_max", self.inflight_max >= 1, "at least 1")?;
+        at_least("uncommitted_bytes_max", self.uncommitted_bytes_max >= 1, "at least 1")?;
+        at_least("command_bytes_max", self.command_bytes_max >= 1, "at least 1")?;
+        at_least("snapshot_threshold", self.snapshot_threshold >= 1, "at least 1")?;
+        at_least("snapshots_retained", self.snapshots_retained >= 1, "at least 1")?;
+        at_least("proposal_queue", self.proposal_queue >= 1, "at least 1")?;
+        at_least(
+            "disk_stall_limit",
+            self.disk_stall_limit >= self.election_timeout,
+            "at least the election timeout",
+        )
+    }
+}
+
+/// A [`Config`] field is out of bounds. Nothing was started.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{name} must be {bound}")]
+pub struct ConfigError {
+    /// The field.
+    pub name: &'static str,
+    /// What it must be.
+    pub bound: &'static str,
+}

@@ -1,0 +1,180 @@
+//! What servers say to each other: plain requests and responses, paired by whoever carries them.
+//!
+//! They map one to one on the five calls of the hashicorp/raft wire protocol. A response holds no copy of its request:
+//! the core numbers each request it sends and keeps what it needs, so a late, repeated or foreign answer proves nothing.
+
+use bytes::Bytes;
+use raft_types::{Configuration, EntryId, LogIndex, Term};
+
+/// What an entry is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// A client's command for the state machine.
+    Command,
+    /// A new leader's first entry; the state machine does not see it.
+    Noop,
+    /// Waits for everything before it to be applied; the state machine does not see it.
+    Barrier,
+    /// A configuration, in force from the moment it is in the log.
+    Configuration(Configuration),
+}
+
+/// One entry of the log. Cheap to clone: the payload is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Term and index.
+    pub id: EntryId,
+    /// What it is for.
+    pub kind: EntryKind,
+    /// The command; empty for other kinds.
+    pub data: Bytes,
+    /// Opaque bytes beside the command, for middleware (hashicorp/raft `Log.Extensions`).
+    pub extensions: Bytes,
+}
+
+impl Entry {
+    /// An entry without extensions.
+    #[must_use]
+    pub const fn new(id: EntryId, kind: EntryKind, data: Bytes) -> Self {
+        Self { id, kind, data, extensions: Bytes::new() }
+    }
+
+    /// What the entry counts for in limits on bytes: payload plus a fixed overhead.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let members = match &self.kind {
+            EntryKind::Configuration(c) => c.servers().len() * 64,
+            EntryKind::Command | EntryKind::Noop | EntryKind::Barrier => 0,
+        };
+        self.data.len() + self.extensions.len() + members + 48
+    }
+}
+
+/// What a snapshot stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last entry whose effect it contains.
+    pub last: EntryId,
+    /// The newest committed configuration at that entry.
+    pub configuration: Configuration,
+    /// Where that configuration stands in the log.
+    pub configuration_index: LogIndex,
+    /// Bytes of state.
+    pub size: u64,
+}
+
+/// Asks another server for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Would you vote for me? Changes nothing at the receiver (Raft dissertation, section 9.6).
+    PreVote {
+        /// The term the asker would campaign in: its own plus one.
+        term: Term,
+        /// The asker's last entry.
+        last: EntryId,
+    },
+    /// Vote for me.
+    Vote {
+        /// The term of the campaign.
+        term: Term,
+        /// The candidate's last entry.
+        last: EntryId,
+        /// The old leader asked for this campaign, so a live leader is no reason to refuse.
+        transfer: bool,
+    },
+    /// Append these entries after `prev`.
+    Append {
+        /// The leader's term.
+        term: Term,
+        /// The entry just before the first of `entries`.
+        prev: EntryId,
+        /// Consecutive entries; may be empty.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: LogIndex,
+    },
+    /// I lead. Says nothing about the log, and its success moves no match index (catalogue R05).
+    Heartbeat {
+        /// The leader's term.
+        term: Term,
+    },
+    /// Replace your log by this snapshot. The state travels beside the request; when the core sees the request, the
+    /// receiver has stored all of it durably.
+    InstallSnapshot {
+        /// The leader's term.
+        term: Term,
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+    },
+    /// Campaign at once, I am handing over to you.
+    TimeoutNow {
+        /// The leader's term; absent from a hashicorp/raft leader.
+        term: Option<Term>,
+    },
+}
+
+impl Request {
+    /// The sender's term, for a pre-vote the one it would campaign in.
+    #[must_use]
+    pub const fn term(&self) -> Option<Term> {
+        match self {
+            Self::PreVote { term, .. }
+            | Self::Vote { term, .. }
+            | Self::Append { term, .. }
+            | Self::Heartbeat { term }
+            | Self::InstallSnapshot { term, .. } => Some(*term),
+            Self::TimeoutNow { term } => *term,
+        }
+    }
+}
+
+/// Answers a [`Request`] of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Answer to [`Request::PreVote`].
+    PreVote {
+        /// The responder's term.
+        term: Term,
+        /// Whether it would vote for the asker.
+        granted: bool,
+    },
+    /// Answer to [`Request::Vote`].
+    Vote {
+        /// The responder's term.
+        term: Term,
+        /// Whether it voted for the candidate; durable before this is sent.
+        granted: bool,
+    },
+    /// Answer to [`Request::Append`] and, for the wire has one answer for both, [`Request::Heartbeat`].
+    Append {
+        /// The responder's term.
+        term: Term,
+        /// Whether everything in the request is durable in the responder's log (for a heartbeat: whether it follows).
+        success: bool,
+        /// On success the responder's last index. On refusal a hint: the leader need not try above this index.
+        last_log: LogIndex,
+    },
+    /// Answer to [`Request::InstallSnapshot`].
+    InstallSnapshot {
+        /// The responder's term.
+        term: Term,
+        /// Whether the snapshot, or something newer, is in place.
+        success: bool,
+    },
+    /// Answer to [`Request::TimeoutNow`].
+    TimeoutNow,
+}
+
+impl Response {
+    /// The responder's term.
+    #[must_use]
+    pub const fn term(&self) -> Option<Term> {
+        match self {
+            Self::PreVote { term, .. }
+            | Self::Vote { term, .. }
+            | Self::Append { term, .. }
+            | Self::InstallSnapshot { term, .. } => Some(*term),
+            Self::TimeoutNow => None,
+        }
+    }
+}

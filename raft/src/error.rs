@@ -1,0 +1,167 @@
+//! One error enum for each operation. Every variant says whether a retry is safe and whether anything may have changed.
+
+use raft_types::{ConfigurationError, LogIndex};
+use thiserror::Error;
+
+use crate::config::ConfigError;
+use crate::core::Peer;
+use crate::storage::StorageError;
+
+/// Why a server did not start. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A tunable is out of bounds.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data cannot be read or trusted.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The state machine refused its own snapshot.
+    #[error("the state machine cannot restore the snapshot: {0}")]
+    Restore(#[source] std::io::Error),
+}
+
+/// Why a cluster was not bootstrapped.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BootstrapError {
+    /// This server has Raft state already. Nothing was changed; a retry fails again.
+    #[error("this server already has Raft state")]
+    AlreadyBootstrapped,
+    /// The members make no valid configuration. Nothing was changed.
+    #[error(transparent)]
+    Invalid(#[from] ConfigurationError),
+    /// The server was shut down or its store failed; whether the configuration is durable shows at the next start.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why a command was not applied.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Ask the leader. Certainly not applied.
+    #[error("{}", not_leader(.leader.as_ref()))]
+    NotLeader {
+        /// The leader, as far as this server knows.
+        leader: Option<Peer>,
+    },
+    /// Too much is waiting, or leadership is being handed over. Certainly not applied; retry after a pause.
+    #[error("too much is waiting to be committed; retry after a pause")]
+    Overloaded,
+    /// The command is larger than the limit. Certainly not applied; a retry fails again.
+    #[error("the command has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Leadership was lost while the command waited. It **may** be applied yet: read before trying again.
+    #[error("leadership was lost while the command waited; it may be applied yet")]
+    OutcomeUnknown,
+    /// The server was shut down or its store failed. The command may have been replicated if it was queued.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why a linearizable read cannot be served here. Nothing was changed; all may be retried.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Ask the leader.
+    #[error("{}", not_leader(.leader.as_ref()))]
+    NotLeader {
+        /// The leader, as far as this server knows.
+        leader: Option<Peer>,
+    },
+    /// Too many reads wait. Retry after a pause.
+    #[error("too many reads are waiting")]
+    Overloaded,
+    /// The server was shut down or its store failed.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why the members were not changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// Ask the leader. Certainly not applied.
+    #[error("{}", not_leader(.leader.as_ref()))]
+    NotLeader {
+        /// The leader, as far as this server knows.
+        leader: Option<Peer>,
+    },
+    /// The leader has not committed an entry of its own term yet, or is handing over. Certainly not applied; retry shortly.
+    #[error("the leader is not ready to change members yet")]
+    NotReady,
+    /// An earlier change is not committed yet. Certainly not applied; retry later.
+    #[error("the configuration change at index {index} is not committed yet")]
+    ChangeInProgress {
+        /// Where it stands.
+        index: LogIndex,
+    },
+    /// The configuration in force is not the expected one. Certainly not applied; read it and decide again.
+    #[error("the configuration has changed; it now stands at index {index}")]
+    ConfigurationMoved {
+        /// Where the one in force stands.
+        index: LogIndex,
+    },
+    /// The change makes no valid configuration. Certainly not applied; a retry fails again.
+    #[error(transparent)]
+    Invalid(#[from] ConfigurationError),
+    /// Leadership was lost while the change waited. It **may** take effect yet: read the configuration before anything else.
+    #[error("leadership was lost while the change waited; it may take effect yet")]
+    OutcomeUnknown,
+    /// The server was shut down or its store failed. The change may have been replicated if it was queued.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Ask the leader. Nothing was changed.
+    #[error("{}", not_leader(.leader.as_ref()))]
+    NotLeader {
+        /// The leader, as far as this server knows.
+        leader: Option<Peer>,
+    },
+    /// The target is unknown, does not vote, or leads already; or there is no other voter. A retry fails again.
+    #[error("leadership can only go to another voter")]
+    InvalidTarget,
+    /// A hand-over is under way already. Retry in an election timeout.
+    #[error("a leadership transfer is already in progress")]
+    InProgress,
+    /// The target did not take over in time; this server leads on. A retry is safe. The target may still campaign.
+    #[error("the target did not take over in time")]
+    Failed,
+    /// The server was shut down or its store failed.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why no snapshot was taken. The log is as before.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Nothing was applied since the last one.
+    #[error("nothing new to snapshot")]
+    NothingNew,
+    /// The disk failed or is full. A retry is safe.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The server was shut down or its store failed.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+fn not_leader(leader: Option<&Peer>) -> String {
+    leader.map_or_else(
+        || "not the leader, and no leader is known".to_owned(),
+        |peer| format!("not the leader; the leader is {} at {}", peer.id, peer.address),
+    )
+}

@@ -1,0 +1,315 @@
+use std::fmt;
+
+use crate::{ServerAddress, ServerId};
+
+/// Whether a server counts towards quorums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Suffrage {
+    /// Votes, and counts for commits.
+    Voter,
+    /// Receives the log and never counts (other systems say learner).
+    Nonvoter,
+}
+
+/// One member of a [`Configuration`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Server {
+    /// Who it is.
+    pub id: ServerId,
+    /// Where the others reach it.
+    pub address: ServerAddress,
+    /// Whether it votes.
+    pub suffrage: Suffrage,
+}
+
+impl Server {
+    /// A voting member.
+    pub fn voter(id: impl Into<ServerId>, address: impl Into<ServerAddress>) -> Self {
+        Self { id: id.into(), address: address.into(), suffrage: Suffrage::Voter }
+    }
+
+    /// A member that does not vote.
+    pub fn nonvoter(id: impl Into<ServerId>, address: impl Into<ServerAddress>) -> Self {
+        Self { id: id.into(), address: address.into(), suffrage: Suffrage::Nonvoter }
+    }
+}
+
+/// The members of a cluster, in the order in which they were added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Configuration {
+    servers: Vec<Server>,
+}
+
+impl Configuration {
+    /// Takes any list, also one that [`Configuration::validate`] refuses: decoders and tests need that.
+    #[must_use]
+    pub const fn new(servers: Vec<Server>) -> Self {
+        Self { servers }
+    }
+
+    /// All members.
+    #[must_use]
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// The member with this id.
+    #[must_use]
+    pub fn server(&self, id: &ServerId) -> Option<&Server> {
+        self.servers.iter().find(|s| s.id == *id)
+    }
+
+    /// The member at this address.
+    #[must_use]
+    pub fn server_at(&self, address: &ServerAddress) -> Option<&Server> {
+        self.servers.iter().find(|s| s.address == *address)
+    }
+
+    /// Whether this server is a member that votes.
+    #[must_use]
+    pub fn is_voter(&self, id: &ServerId) -> bool {
+        self.server(id).is_some_and(|s| s.suffrage == Suffrage::Voter)
+    }
+
+    /// The voting members.
+    pub fn voters(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(|s| s.suffrage == Suffrage::Voter)
+    }
+
+    /// How many members vote.
+    #[must_use]
+    pub fn voters_count(&self) -> usize {
+        self.voters().count()
+    }
+
+    /// How many voters make a quorum: more than half. One for a configuration without voters, so that nothing passes unasked.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.voters_count() / 2 + 1
+    }
+
+    /// Whether nobody is a member, which is how a server that was never bootstrapped or joined looks.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// Checks what every configuration in a log must satisfy.
+    ///
+    /// # Errors
+    /// Empty or repeated ids and addresses, and a configuration in which nobody votes.
+    pub fn validate(&self) -> Result<(), ConfigurationError> {
+        for (position, server) in self.servers.iter().enumerate() {
+            if server.id.is_empty() {
+                return Err(ConfigurationError::EmptyId { address: server.address.clone() });
+            }
+            if server.address.is_empty() {
+                return Err(ConfigurationError::EmptyAddress { id: server.id.clone() });
+            }
+            for earlier in &self.servers[..position] {
+                if earlier.id == server.id {
+                    return Err(ConfigurationError::RepeatedId { id: server.id.clone() });
+                }
+                if earlier.address == server.address {
+                    return Err(ConfigurationError::RepeatedAddress {
+                        address: server.address.clone(),
+                        first: earlier.id.clone(),
+                        second: server.id.clone(),
+                    });
+                }
+            }
+        }
+        if self.voters_count() == 0 {
+            return Err(ConfigurationError::NoVoters);
+        }
+        Ok(())
+    }
+
+    /// The configuration after one single-server change. Any quorum of the result and any quorum of `self` share a
+    /// server (Raft dissertation, section 4.1).
+    ///
+    /// Adding a server that is there already updates its address; adding a voter as non-voter leaves it a voter, as
+    /// hashicorp/raft does.
+    ///
+    /// # Errors
+    /// An unknown server to demote or remove, and whatever [`Configuration::validate`] finds in the result.
+    pub fn apply(&self, change: &ConfigurationChange) -> Result<Self, ConfigurationError> {
+        let mut next = self.clone();
+        let known = next.servers.iter().position(|s| s.id == *change.id());
+        match (change, known) {
+            (ConfigurationChange::AddVoter { address, .. }, Some(at)) => {
+                next.servers[at].address = address.clone();
+                next.servers[at].suffrage = Suffrage::Voter;
+            }
+            (ConfigurationChange::AddNonvoter { address, .. }, Some(at)) => {
+                next.servers[at].address = address.clone();
+            }
+            (ConfigurationChange::AddVoter { id, address }, None) => {
+                next.servers.push(Server::voter(id.clone(), address.clone()));
+            }
+            (ConfigurationChange::AddNonvoter { id, address }, None) => {
+                next.servers.push(Server::nonvoter(id.clone(), address.clone()));
+            }
+            (ConfigurationChange::DemoteVoter { .. }, Some(at)) => {
+                next.servers[at].suffrage = Suffrage::Nonvoter;
+            }
+            (ConfigurationChange::RemoveServer { .. }, Some(at)) => {
+                next.servers.remove(at);
+            }
+            (ConfigurationChange::DemoteVoter { id } | ConfigurationChange::RemoveServer { id }, None) => {
+                return Err(ConfigurationError::UnknownServer { id: id.clone() });
+            }
+        }
+        next.validate()?;
+        Ok(next)
+    }
+}
+
+/// A change of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ConfigurationChange {
+    /// Add a voter, give a non-voter its vote, or change a voter's address.
+    AddVoter {
+        /// Who.
+        id: ServerId,
+        /// Where it is reached.
+        address: ServerAddress,
+    },
+    /// Add a member without a vote, or change a member's address.
+    AddNonvoter {
+        /// Who.
+        id: ServerId,
+        /// Where it is reached.
+        address: ServerAddress,
+    },
+    /// Take the vote from a member, which stays.
+    DemoteVoter {
+        /// Who.
+        id: ServerId,
+    },
+    /// Take a member out.
+    RemoveServer {
+        /// Who.
+        id: ServerId,
+    },
+}
+
+impl ConfigurationChange {
+    /// The one server that the change is about.
+    #[must_use]
+    pub const fn id(&self) -> &ServerId {
+        match self {
+            Self::AddVoter { id, .. }
+            | Self::AddNonvoter { id, .. }
+            | Self::DemoteVoter { id }
+            | Self::RemoveServer { id } => id,
+        }
+    }
+}
+
+impl fmt::Display for ConfigurationChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddVoter { id, address } => write!(f, "add voter {id} at {address}"),
+            Self::AddNonvoter { id, address } => write!(f, "add non-voter {id} at {address}"),
+            Self::DemoteVoter { id } => write!(f, "demote voter {id}"),
+            Self::RemoveServer { id } => write!(f, "remove server {id}"),
+        }
+    }
+}
+
+/// Why a configuration cannot stand. Nothing was changed; a retry of the same change fails again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigurationError {
+    /// A server without an id.
+    EmptyId {
+        /// Its address.
+        address: ServerAddress,
+    },
+    /// A server without an address.
+    EmptyAddress {
+        /// Its id.
+        id: ServerId,
+    },
+    /// Two servers under one id.
+    RepeatedId {
+        /// The id.
+        id: ServerId,
+    },
+    /// Two servers at one address.
+    RepeatedAddress {
+        /// The address.
+        address: ServerAddress,
+        /// Who has it.
+        first: ServerId,
+        /// Who would have it too.
+        second: ServerId,
+    },
+    /// Nobody would vote, so nothing could ever be decided again.
+    NoVoters,
+    /// The server to demote or remove is no member.
+    UnknownServer {
+        /// The id asked for.
+        id: ServerId,
+    },
+}
+
+impl fmt::Display for ConfigurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyId { address } => write!(f, "the server at {address} has an empty id"),
+            Self::EmptyAddress { id } => write!(f, "server {id} has an empty address"),
+            Self::RepeatedId { id } => write!(f, "server id {id} appears twice"),
+            Self::RepeatedAddress { address, first, second } => {
+                write!(f, "address {address} of server {second} already belongs to server {first}")
+            }
+            Self::NoVoters => f.write_str("the configuration would have no voter"),
+            Self::UnknownServer { id } => write!(f, "server {id} is not in the configuration"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigurationError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Configuration {
+        Configuration::new(vec![
+            Server::voter("a", "a:1"),
+            Server::voter("b", "b:1"),
+            Server::nonvoter("c", "c:1"),
+        ])
+    }
+
+    #[test]
+    fn nonvoters_never_count() {
+        assert_eq!((three().voters_count(), three().quorum()), (2, 2));
+        assert!(!three().is_voter(&"c".into()));
+    }
+
+    #[test]
+    fn adding_a_voter_as_nonvoter_keeps_its_vote() {
+        let change = ConfigurationChange::AddNonvoter { id: "a".into(), address: "a:2".into() };
+        let next = three().apply(&change).expect("a plain address change");
+        assert!(next.is_voter(&"a".into()));
+        assert_eq!(next.server(&"a".into()).expect("still there").address, "a:2".into());
+    }
+
+    #[test]
+    fn changes_that_cannot_stand_are_refused() {
+        let unknown = ConfigurationChange::RemoveServer { id: "x".into() };
+        assert_eq!(three().apply(&unknown), Err(ConfigurationError::UnknownServer { id: "x".into() }));
+        let taken = ConfigurationChange::AddVoter { id: "d".into(), address: "a:1".into() };
+        assert!(matches!(three().apply(&taken), Err(ConfigurationError::RepeatedAddress { .. })));
+        let one = Configuration::new(vec![Server::voter("a", "a:1")]);
+        let last = ConfigurationChange::DemoteVoter { id: "a".into() };
+        assert_eq!(one.apply(&last), Err(ConfigurationError::NoVoters));
+    }
+}

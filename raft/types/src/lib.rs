@@ -1,0 +1,11 @@
+//! The vocabulary of a Raft cluster, without dependencies, shared by `raft` and `autopilot` and re-exported by both.
+//!
+//! Read in this order: ids, configuration, time.
+
+mod configuration;
+mod ids;
+mod time;
+
+pub use configuration::{Configuration, ConfigurationChange, ConfigurationError, Server, Suffrage};
+pub use ids::{EntryId, LogIndex, ServerAddress, ServerId, Term};
+pub use time::Time;
