@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
-use super::observe::{Leadership, Metrics, PeerMetrics};
+use super::observe::{Leadership, Metrics, metrics_of};
 use super::waiters::Waiter;
 use crate::config::Config;
 use crate::core::{
@@ -88,30 +88,30 @@ struct Pending {
 }
 
 pub(super) struct Actor {
-    core: RaftCore,
-    config: Config,
+    pub(super) core: RaftCore,
+    pub(super) config: Config,
     start: Instant,
     effects: Vec<Effect>,
     transport: Arc<dyn Transport>,
-    snapshots: Arc<dyn SnapshotStore>,
+    pub(super) snapshots: Arc<dyn SnapshotStore>,
     disk: Disk,
     disk_busy: bool,
     writes: Vec<Write>,
     apply: Apply,
     apply_busy: bool,
     /// The last entry handed to the state machine, or the end of the snapshot it was told to restore.
-    handed: LogIndex,
+    pub(super) handed: LogIndex,
     restore: Option<SnapshotMeta>,
-    snapshotting: bool,
-    snapshot_waiters: Vec<oneshot::Sender<Result<SnapshotMeta, SnapshotError>>>,
-    receiving_snapshot: bool,
+    pub(super) snapshotting: bool,
+    pub(super) snapshot_waiters: Vec<oneshot::Sender<Result<SnapshotMeta, SnapshotError>>>,
+    pub(super) receiving_snapshot: bool,
     next_id: u64,
     replies: BTreeMap<ReplyToken, Responder>,
     waiters: BTreeMap<RequestId, Waiter>,
     pending: VecDeque<Pending>,
     reads: BTreeMap<LogIndex, Vec<oneshot::Sender<Result<LogIndex, ReadError>>>>,
     reports: mpsc::Receiver<Report>,
-    report_sender: mpsc::Sender<Report>,
+    pub(super) report_sender: mpsc::Sender<Report>,
     metrics: watch::Sender<Arc<Metrics>>,
     metrics_due: Time,
     metrics_now: bool,
@@ -212,7 +212,7 @@ impl Actor {
         self.core.next_wake().min(self.metrics_due).min(far)
     }
 
-    fn step(&mut self, input: Input) {
+    pub(super) fn step(&mut self, input: Input) {
         let now = self.now();
         self.core.step(now, input, &mut self.effects);
     }
@@ -274,38 +274,10 @@ impl Actor {
         }
     }
 
-    fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
+    pub(super) fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
         let reply = ReplyToken(self.take_id());
         self.replies.insert(reply, responder);
         self.step(Input::Request { from, request, reply });
-    }
-
-    /// Stores a snapshot beside everything else; the core sees the request once it is durable. One at a time: the
-    /// sender of another one tries again.
-    fn receive_snapshot(
-        &mut self,
-        from: Peer,
-        request: Request,
-        meta: SnapshotMeta,
-        mut state: mpsc::Receiver<std::io::Result<Bytes>>,
-        responder: Responder,
-    ) {
-        let of_this_term = request.term().is_some_and(|term| term >= self.core.term());
-        if !of_this_term {
-            self.on_request(from, request, responder);
-            return;
-        }
-        if self.receiving_snapshot || self.core.storage_failed() {
-            return;
-        }
-        self.receiving_snapshot = true;
-        info!(leader = %from.id, last = %meta.last, bytes = meta.size, "receiving a snapshot");
-        let snapshots = Arc::clone(&self.snapshots);
-        let reports = self.report_sender.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = store_snapshot(&*snapshots, &meta, &mut state);
-            let _ = reports.blocking_send(Report::SnapshotReceived { from, request, responder, result });
-        });
     }
 
     /// Takes a batch of requests; neighbouring proposals become one.
@@ -522,7 +494,7 @@ impl Actor {
         }
     }
 
-    fn give(&mut self, work: Work) {
+    pub(super) fn give(&mut self, work: Work) {
         self.apply_busy = true;
         self.apply.submit(work);
     }
@@ -536,58 +508,6 @@ impl Actor {
             let _ = pending.reply.send(Err(ProposeError::OutcomeUnknown));
         }
         None
-    }
-
-    fn snapshot_index(&self) -> LogIndex {
-        self.core.snapshot().map_or(LogIndex::ZERO, |meta| meta.last.index)
-    }
-
-    fn snapshot_due(&self) -> bool {
-        let applied = self.core.applied_index();
-        let news = applied.ahead_of(self.snapshot_index());
-        // The state machine must be idle at exactly the applied index.
-        !self.snapshotting
-            && applied == self.handed
-            && news > 0
-            && (news >= self.config.snapshot_threshold
-                || self.core.log_bytes() >= self.config.snapshot_threshold_bytes
-                || !self.snapshot_waiters.is_empty())
-    }
-
-    fn begin_snapshot(&mut self) {
-        let index = self.core.applied_index();
-        let Some(term) = self.core.term_at(index) else { return };
-        let (configuration_index, configuration) = self.core.configuration_at(index);
-        let meta = SnapshotMeta {
-            last: raft_types::EntryId { term, index },
-            configuration: configuration.clone(),
-            configuration_index,
-            size: 0,
-        };
-        self.snapshotting = true;
-        self.give(Work::Snapshot(meta));
-    }
-
-    fn on_snapshot_taken(&mut self, result: Result<SnapshotMeta, StorageError>) {
-        self.snapshotting = false;
-        let waiters = std::mem::take(&mut self.snapshot_waiters);
-        match result {
-            Ok(meta) => {
-                debug!(last = %meta.last, bytes = meta.size, "snapshot");
-                self.step(Input::SnapshotTaken { meta: meta.clone() });
-                for reply in waiters {
-                    let _ = reply.send(Ok(meta.clone()));
-                }
-            }
-            Err(error) => {
-                warn!(%error, "no snapshot");
-                let text = error.to_string();
-                for reply in waiters {
-                    let source = std::io::Error::other(text.clone());
-                    let _ = reply.send(Err(StorageError::io("store", "the snapshot", source).into()));
-                }
-            }
-        }
     }
 
     fn publish(&mut self) {
@@ -631,59 +551,5 @@ fn take_waiting<T>(queue: &mut mpsc::Receiver<T>, into: &mut Vec<T>, most: usize
         && let Ok(item) = queue.try_recv()
     {
         into.push(item);
-    }
-}
-
-fn store_snapshot(
-    snapshots: &dyn SnapshotStore,
-    meta: &SnapshotMeta,
-    state: &mut mpsc::Receiver<std::io::Result<Bytes>>,
-) -> Result<(), StorageError> {
-    let mut sink = snapshots.create(meta)?;
-    let mut received = 0;
-    while let Some(chunk) = state.blocking_recv() {
-        let chunk = chunk.map_err(|error| StorageError::io("receive", "a snapshot", error))?;
-        received += chunk.len() as u64;
-        sink.write_all(&chunk).map_err(|error| StorageError::io("write", "a snapshot", error))?;
-    }
-    if received != meta.size {
-        let text = format!("{received} of {} bytes came", meta.size);
-        let short = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text);
-        return Err(StorageError::io("receive", "a snapshot", short));
-    }
-    sink.finish().map(drop)
-}
-
-fn metrics_of(core: &RaftCore, start: Instant) -> Metrics {
-    let instant = |time: Time| (start + time.since(Time::ZERO)).into_std();
-    let peers = core
-        .configuration()
-        .servers()
-        .iter()
-        .filter_map(|server| {
-            let view = core.follower(&server.id)?;
-            let peer = PeerMetrics {
-                match_id: view.matched,
-                last_contact: view.heard.then(|| instant(view.contact)),
-                snapshotting: view.snapshotting,
-            };
-            Some((server.id.clone(), peer))
-        })
-        .collect();
-    Metrics {
-        role: core.role(),
-        term: core.term(),
-        leader: core.leader().cloned(),
-        ready: core.is_ready(),
-        last: core.last(),
-        commit_index: core.commit_index(),
-        applied_index: core.applied_index(),
-        snapshot_index: core.snapshot().map_or(LogIndex::ZERO, |meta| meta.last.index),
-        configuration: core.configuration().clone(),
-        configuration_index: core.configuration_index(),
-        configuration_committed: core.configuration_index() <= core.commit_index(),
-        last_leader_contact: core.leader_contact().map(instant),
-        peers,
-        storage_failed: core.storage_failed(),
     }
 }

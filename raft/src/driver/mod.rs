@@ -9,6 +9,7 @@ mod actor;
 mod apply;
 mod disk;
 mod observe;
+mod snapshots;
 mod waiters;
 
 use std::fmt;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use raft_types::{Configuration, EntryId, LogIndex, ServerId, Term};
+use raft_types::{Configuration, EntryId, LogIndex, ServerId, Term, Time};
 use tokio::sync::watch;
 
-use crate::core::{Peer, Role};
+use crate::core::{Peer, RaftCore, Role};
 
 /// A server at a moment.
 #[derive(Clone, Debug)]
@@ -89,5 +89,40 @@ impl LeadershipWatch {
             self.receiver.changed().await.ok()?;
         }
         Some(self.receiver.borrow_and_update().clone())
+    }
+}
+
+/// Puts metrics together; `start` is the moment that the core knows as zero.
+pub(super) fn metrics_of(core: &RaftCore, start: tokio::time::Instant) -> Metrics {
+    let instant = |time: Time| (start + time.since(Time::ZERO)).into_std();
+    let peers = core
+        .configuration()
+        .servers()
+        .iter()
+        .filter_map(|server| {
+            let view = core.follower(&server.id)?;
+            let peer = PeerMetrics {
+                match_id: view.matched,
+                last_contact: view.heard.then(|| instant(view.contact)),
+                snapshotting: view.snapshotting,
+            };
+            Some((server.id.clone(), peer))
+        })
+        .collect();
+    Metrics {
+        role: core.role(),
+        term: core.term(),
+        leader: core.leader().cloned(),
+        ready: core.is_ready(),
+        last: core.last(),
+        commit_index: core.commit_index(),
+        applied_index: core.applied_index(),
+        snapshot_index: core.snapshot().map_or(LogIndex::ZERO, |meta| meta.last.index),
+        configuration: core.configuration().clone(),
+        configuration_index: core.configuration_index(),
+        configuration_committed: core.configuration_index() <= core.commit_index(),
+        last_leader_contact: core.leader_contact().map(instant),
+        peers,
+        storage_failed: core.storage_failed(),
     }
 }
