@@ -3,6 +3,8 @@
 //! The driver hands a request to [`Transport::send`] and hears of its fate through an [`Inbox`]; requests of others come
 //! through the same inbox, each with a [`Responder`].
 
+mod convert;
+mod tcp;
 pub mod wire;
 
 use std::fmt;
@@ -12,6 +14,8 @@ use raft_types::{ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::{Peer, Request, Response, Sequence, SnapshotMeta};
+
+pub use tcp::{TcpOptions, TcpTransport};
 
 /// Carries requests. Sending never blocks: what cannot be queued fails through the inbox like any other request.
 ///

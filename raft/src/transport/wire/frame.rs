@@ -99,7 +99,7 @@ impl RequestFrame {
     ///
     /// # Errors
     /// Everything that is not exactly one request within the limits.
-    pub fn decode(bytes: Bytes, limits: &Limits) -> Result<Self, WireError> {
+    pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         let Some(&first) = bytes.first() else { return Err(MsgpackError::Truncated { at: 0 }.into()) };
         let call = Call::from_byte(first)?;
         let mut from = Reader::new(bytes.slice(1..));
@@ -300,7 +300,7 @@ impl FrameBuffer {
             Call::from_byte(first)?;
         }
         let Some(frame) = self.take(1, 1)? else { return Ok(None) };
-        RequestFrame::decode(frame, &self.limits).map(Some)
+        RequestFrame::decode(&frame, &self.limits).map(Some)
     }
 
     /// Takes a response to a request of this call if all of it is there.
