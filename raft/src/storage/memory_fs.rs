@@ -17,7 +17,8 @@ use super::fs::{File, FileSystem, LockGuard};
 
 const SECTOR: u64 = 512;
 
-/// What stands behind the kept bytes in the sector that was being written at a crash.
+/// What stands behind the kept bytes in the sector that was being written at a crash, where no durable bytes stood before:
+/// those stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Torn {
     /// Nothing: the file ends there.
@@ -37,7 +38,7 @@ pub struct Kept {
     pub units: u64,
     /// What follows them.
     pub torn: Torn,
-    /// The first sector of what is kept comes out as zeros all the same: the disk wrote the later ones first.
+    /// The first sector of what is kept did not reach the disk all the same: the later ones were written first.
     pub hole: bool,
 }
 
@@ -244,29 +245,27 @@ impl Inode {
     fn crash(&mut self, kept: Kept) {
         let mut left = kept.units;
         let mut hole = kept.hole;
-        for change in self.pending.drain(..) {
-            if left == 0 && kept.torn == Torn::Cut {
-                break;
-            }
+        for change in std::mem::take(&mut self.pending) {
             let units = change.units();
             let whole = left >= units;
             match change {
                 Change::SetLen(length) if whole => self.durable.resize(length as usize, 0),
                 Change::SetLen(_) => {}
                 Change::Write { offset, mut bytes } => {
+                    let sector_end = |from: u64| ((from / SECTOR + 1) * SECTOR - offset) as usize;
                     if !whole {
-                        let sector_end = (offset + left) / SECTOR * SECTOR + SECTOR - offset;
-                        let end = if kept.torn == Torn::Cut { left } else { sector_end };
-                        bytes.truncate(end as usize);
-                        for byte in &mut bytes[left as usize..] {
-                            *byte = if kept.torn == Torn::Zeros { 0 } else { !*byte };
-                        }
+                        let end =
+                            if kept.torn == Torn::Cut { left as usize } else { sector_end(offset + left) };
+                        bytes.truncate(end);
+                        self.spoil(offset, &mut bytes, left as usize, |byte| match kept.torn {
+                            Torn::Garbage => !byte,
+                            Torn::Cut | Torn::Zeros => 0,
+                        });
                     }
-                    if hole {
-                        let sector_end = (offset / SECTOR + 1) * SECTOR - offset;
-                        let end = bytes.len().min(sector_end as usize);
-                        bytes[..end].fill(0);
-                        hole = false;
+                    if std::mem::take(&mut hole) {
+                        let tail = bytes.split_off(bytes.len().min(sector_end(offset)));
+                        self.spoil(offset, &mut bytes, 0, |_| 0);
+                        bytes.extend(tail);
                     }
                     overwrite(&mut self.durable, offset, &bytes);
                 }
@@ -277,6 +276,13 @@ impl Inode {
             left -= units;
         }
         self.content.clone_from(&self.durable);
+    }
+
+    /// What an interrupted write leaves from `from` on: old bytes where there were any, `new` of the rest.
+    fn spoil(&self, offset: u64, bytes: &mut [u8], from: usize, new: impl Fn(u8) -> u8) {
+        for (at, byte) in bytes.iter_mut().enumerate().skip(from) {
+            *byte = self.durable.get(offset as usize + at).copied().unwrap_or_else(|| new(*byte));
+        }
     }
 }
 
@@ -611,3 +617,95 @@ impl Drop for MemoryLock {
 }
 
 impl LockGuard for MemoryLock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOSE: Always = Always { kept: Kept::NOTHING, names: false };
+    const KEEP: Always = Always { kept: Kept::ALL, names: true };
+
+    fn with_file() -> (MemoryFileSystem, Box<dyn File>) {
+        let fs = MemoryFileSystem::new();
+        fs.create_dir(Path::new("d")).expect("new");
+        let file = fs.create(Path::new("d/f")).expect("new");
+        fs.sync_dir(Path::new("")).expect_err("the root is no directory of the model");
+        fs.crash(&mut KEEP.clone());
+        drop(file);
+        let file = fs.open(Path::new("d/f")).expect("kept");
+        (fs, file)
+    }
+
+    #[test]
+    fn only_synced_bytes_survive() {
+        let (fs, mut file) = with_file();
+        file.write_at(0, b"durable").expect("ok");
+        file.sync_data().expect("ok");
+        file.write_at(7, b" or not").expect("ok");
+        file.set_len(3).expect("ok");
+        assert_eq!(fs.content(Path::new("d/f")).expect("there"), b"dur");
+        fs.crash(&mut LOSE.clone());
+        assert_eq!(fs.content(Path::new("d/f")).expect("there"), b"durable");
+        file.write_at(0, b"x").expect_err("the handle died with the machine");
+    }
+
+    #[test]
+    fn names_need_their_own_sync() {
+        let (fs, _) = with_file();
+        fs.create(Path::new("d/g")).expect("ok").sync_data().expect("ok");
+        fs.rename(Path::new("d/f"), Path::new("d/h")).expect("ok");
+        fs.crash(&mut LOSE.clone());
+        assert_eq!(fs.list(Path::new("d")).expect("there"), ["f"]);
+        fs.rename(Path::new("d/f"), Path::new("d/h")).expect("ok");
+        fs.sync_dir(Path::new("d")).expect("ok");
+        fs.crash(&mut LOSE.clone());
+        assert_eq!(fs.list(Path::new("d")).expect("there"), ["h"]);
+    }
+
+    #[test]
+    fn the_torn_sector_is_as_chosen() {
+        for (torn, expected) in [
+            (Torn::Cut, vec![7; 3]),
+            (Torn::Zeros, vec![7, 7, 7, 0, 0]),
+            (Torn::Garbage, vec![7, 7, 7, 248, 248]),
+        ] {
+            let (fs, mut file) = with_file();
+            file.write_at(0, &[7; 5]).expect("ok");
+            fs.crash(&mut Always { kept: Kept { units: 3, torn, hole: false }, names: false });
+            assert_eq!(fs.content(Path::new("d/f")).expect("there"), expected);
+        }
+        let (fs, mut file) = with_file();
+        file.write_at(0, &[7; 600]).expect("ok");
+        fs.crash(&mut Always { kept: Kept { hole: true, ..Kept::ALL }, names: false });
+        let content = fs.content(Path::new("d/f")).expect("there");
+        assert_eq!((content[511], content[512], content.len()), (0, 7, 600));
+    }
+
+    #[test]
+    fn lost_pages_read_back_and_never_reach_the_disk() {
+        let (fs, mut file) = with_file();
+        file.write_at(0, b"ab").expect("ok");
+        fs.fail_syncs(1, LostPages::Lost);
+        file.sync_data().expect_err("told to");
+        file.write_at(2, b"cd").expect("ok");
+        file.sync_data().expect("says that all is well");
+        assert_eq!(fs.content(Path::new("d/f")).expect("there"), b"abcd");
+        fs.crash(&mut LOSE.clone());
+        assert_eq!(fs.content(Path::new("d/f")).expect("there"), b"\0\0cd");
+    }
+
+    #[test]
+    fn locks_end_with_their_guard_or_the_machine() {
+        let (fs, _) = with_file();
+        let path = Path::new("d/lock");
+        let guard = fs.try_lock(path).expect("ok").expect("free");
+        assert!(fs.try_lock(path).expect("ok").is_none());
+        drop(guard);
+        let guard = fs.try_lock(path).expect("ok").expect("free again");
+        fs.kill();
+        let other = fs.try_lock(path).expect("ok").expect("the holder died");
+        drop(guard);
+        assert!(fs.try_lock(path).expect("ok").is_none(), "a dead guard frees nothing");
+        drop(other);
+    }
+}

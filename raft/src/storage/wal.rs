@@ -225,7 +225,7 @@ impl FileLog {
             active.path = self.segment_path(sequence);
             (active.offset, active.synced, active.full) = (offset, offset, false);
         }
-        let frees = self.encode(&mut active, writes)?;
+        let needed = self.encode(&mut active, writes)?;
         active
             .file
             .write_at(active.offset, &self.buffer)
@@ -233,11 +233,8 @@ impl FileLog {
         active.file.sync_data().map_err(|error| StorageError::io("sync", active.path.display(), error))?;
         active.offset += self.buffer.len() as u64;
         active.synced = active.offset;
-        if frees {
-            let first = active.segments.first_needed(active.shape.base);
-            while let Some(sequence) = active.segments.pop_before(first) {
-                remove_segment(self.fs.as_ref(), &segment_path(&self.directory, sequence));
-            }
+        while let Some(sequence) = active.segments.pop_before(needed) {
+            remove_segment(self.fs.as_ref(), &segment_path(&self.directory, sequence));
         }
         active.full = active.offset >= self.options.segment_bytes;
         if !active.full && mark(&mut active).is_err() {
@@ -248,9 +245,10 @@ impl FileLog {
         Ok(())
     }
 
-    /// Puts the frame of these writes into the buffer. True when segments may have become unneeded.
-    fn encode(&mut self, active: &mut Active, writes: &[Write]) -> Result<bool, StorageError> {
-        let mut frees = false;
+    /// Puts the frame of these writes into the buffer. Gives the oldest segment that is still needed as the records in it say;
+    /// recovery goes by them, so more must not be deleted.
+    fn encode(&mut self, active: &mut Active, writes: &[Write]) -> Result<u64, StorageError> {
+        let mut needed = 0;
         let buffer = &mut self.buffer;
         if buffer.capacity() > BUFFER_KEPT {
             *buffer = Vec::new();
@@ -267,7 +265,7 @@ impl FileLog {
             if let Some(base) = write.reset_to {
                 record::put_reset(buffer, base);
                 active.segments.reset();
-                frees = true;
+                needed = active.segments.current();
             }
             if let Some(from) = write.truncate_from {
                 record::put_truncate(buffer, from);
@@ -282,12 +280,12 @@ impl FileLog {
             if let Some(through) = write.compact_through {
                 let first = active.segments.first_needed(active.shape.base);
                 record::put_compact(buffer, through, first);
-                frees = true;
+                needed = needed.max(first);
             }
         }
         frame::finish(buffer, 0, active.segments.current(), active.offset, active.synced)
             .map_err(|detail| misfit(active.path.display(), &detail))?;
-        Ok(frees)
+        Ok(needed)
     }
 }
 

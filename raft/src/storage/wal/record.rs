@@ -311,8 +311,9 @@ mod tests {
             )),
             id().prop_map(Record::Reset),
             any::<u64>().prop_map(|index| Record::Truncate(LogIndex(index))),
-            (id(), any()).prop_map(|(through, first_segment)| Record::Compact { through, first_segment }),
-            (id(), any::<u64>(), any()).prop_map(|(base, last, first_segment)| Record::Start(Start {
+            (id(), any::<u64>())
+                .prop_map(|(through, first_segment)| Record::Compact { through, first_segment }),
+            (id(), any::<u64>(), any::<u64>()).prop_map(|(base, last, first_segment)| Record::Start(Start {
                 base,
                 last: LogIndex(last),
                 first_segment
