@@ -87,6 +87,7 @@ async fn pair() -> (Node, Node) {
 fn hasty() -> TcpOptions {
     TcpOptions {
         io_timeout: Duration::from_millis(200),
+        rate_min: 64 << 20,
         append_timeout: Duration::from_millis(200),
         control_timeout: Duration::from_millis(200),
         snapshot_timeout: Duration::from_millis(200),
@@ -465,6 +466,34 @@ async fn clients_that_stall_are_closed() {
     };
     timeout(PATIENCE, dripping).await.expect("the dripping connection is closed");
     still_serves(&mut b).await;
+}
+
+#[tokio::test]
+async fn large_requests_pass_after_others_never_finished_theirs() {
+    let mut a = Node::start("a", TcpOptions::default()).await;
+    let mut b = Node::start("b", hasty()).await;
+    // More than may be under way at once; each has 1 MiB of 32 MiB here, and then stalls.
+    let head = b"\x00\x81\xa2ID\xdb\x02\x00\x00\x00";
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut stream = dial(&b).await;
+        stalled.spawn(async move {
+            // The server does not read all of it: the connection is closed under this write.
+            let _ = stream.write_all(&[&head[..], &vec![b'x'; 1 << 20]].concat()).await;
+            until_closed(stream).await
+        });
+    }
+    while let Some(answer) = stalled.join_next().await {
+        assert_eq!(answer.expect("no panic"), b"");
+    }
+    let Request::Append { term, prev, mut entries, commit } = append(0) else { unreachable!() };
+    entries[0].data = Bytes::from(state(8 << 20));
+    let large = Request::Append { term, prev, entries, commit };
+    let sequence = a.send(&b.peer, large.clone());
+    let (_, request, responder) = b.request().await;
+    assert!(request == large, "a large request arrives whole");
+    responder.respond(appended(4));
+    assert_eq!(a.response().await.0, sequence);
 }
 
 #[tokio::test]
