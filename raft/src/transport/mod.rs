@@ -4,6 +4,7 @@
 //! through the same inbox, each with a [`Responder`].
 
 mod convert;
+mod memory;
 mod tcp;
 pub mod wire;
 
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::{Peer, Request, Response, Sequence, SnapshotMeta};
 
+pub use memory::{MemoryNetwork, MemoryTransport};
 pub use tcp::{TcpOptions, TcpTransport};
 
 /// Carries requests. Sending never blocks: what cannot be queued fails through the inbox like any other request.
