@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod dev;
 
 use std::process::ExitCode;
 
@@ -23,12 +24,15 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Start a cluster on this machine to watch, or to be shown with --story
+    Dev(dev::DevArgs),
     #[command(flatten)]
     Client(cli::Verb),
 }
 
 fn main() -> ExitCode {
     match cli::parse::<CommandLine>().verb {
+        Verb::Dev(args) => dev::run(&args),
         Verb::Client(verb) => cli::run(&verb, CommandLine::command()),
     }
 }

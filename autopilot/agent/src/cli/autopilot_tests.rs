@@ -96,7 +96,7 @@ fn a_lost_race_is_an_error_with_a_hint() {
 fn flags_are_checked_before_anything_is_sent() {
     for (line, complaint) in [
         (&["--server-stabilization-time", "10"][..], "has no unit"),
-        (&["--last-contact-threshold", "-5s"], "is not a duration"),
+        (&["--last-contact-threshold=-5s"], "is not a duration"),
         (&["--min-quorum", "-1"], "unexpected argument '-1'"),
         (&["--cleanup-dead-servers=maybe"], "invalid value 'maybe'"),
         (&[], "required arguments were not provided"),

@@ -210,11 +210,6 @@ impl Client {
         self
     }
 
-    /// The server's address as `http://HOST:PORT`.
-    pub(crate) fn address(&self) -> &str {
-        &self.base
-    }
-
     /// Sends a request and gives back whatever the server says.
     ///
     /// # Errors
@@ -335,11 +330,15 @@ fn base(address: &str) -> Result<String, RequestError> {
     }) {
         return Err(wrong("it has more than a host and a port"));
     }
-    let url = format!("http://{host}");
-    match url.parse::<ureq::http::Uri>() {
-        Ok(uri) if uri.port_u16().is_some() || !host.ends_with(':') => Ok(url),
-        _ => Err(wrong("host or port is malformed")),
+    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err(wrong("the port is not a number up to 65535"));
     }
+    let url = format!("http://{host}");
+    if url.parse::<ureq::http::Uri>().is_err() {
+        return Err(wrong("the host is malformed"));
+    }
+    Ok(url)
 }
 
 /// Percent-encodes a text for a URL, leaving letters, digits, `-._~` and the characters in `kept` as they are.

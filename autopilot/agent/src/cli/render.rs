@@ -31,6 +31,7 @@ pub(crate) struct Palette {
 
 impl Palette {
     /// No colours at all.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { colours: false };
 
     /// Colours when standard output is a terminal and `NO_COLOR` is unset or empty (no-color.org).
