@@ -51,6 +51,10 @@ impl Observer {
         let mut problem = None;
         for source in order.into_iter().take(ASKED_MAX) {
             match state(&source.http) {
+                Ok(state) if state.servers.is_empty() => {
+                    problem = Some("the leader is new and has not looked at the servers yet".to_owned());
+                    break;
+                }
                 Ok(state) => {
                     self.preferred = Some(source.id.clone());
                     let leader = sources.iter().find(|source| source.id == state.leader);
@@ -58,7 +62,7 @@ impl Observer {
                     return Observation { state: Some(state), problem: None, events };
                 }
                 Err(error) => {
-                    problem.get_or_insert_with(|| format!("{}: {error}", source.name));
+                    problem.get_or_insert_with(|| why_not(&source.name, &error));
                 }
             }
         }
@@ -72,16 +76,27 @@ impl Observer {
     }
 
     fn events(&mut self, leader: &Source) -> Vec<Event> {
-        let request = Request::new(Method::Get, "/agent/autopilot/events");
+        let seen = self.seen.entry(leader.id.clone()).or_insert(0);
+        let request = Request::new(Method::Get, "/agent/autopilot/events").parameter("index", Some(*seen));
         let answer =
             Client::new(&leader.http, PATIENCE).and_then(|client| client.json::<Vec<Event>>(&request));
         // Events are a courtesy: the table does not depend on them.
         let mut events = answer.unwrap_or_default();
-        let seen = self.seen.entry(leader.id.clone()).or_insert(0);
         events.retain(|event| event.index > *seen);
         *seen = events.iter().map(|event| event.index).max().unwrap_or(*seen);
         events.sort_by_key(|event| event.index);
         events
+    }
+}
+
+/// A few words for the headline.
+fn why_not(name: &str, error: &RequestError) -> String {
+    match error {
+        RequestError::NoLeader { .. } => format!("{name} knows none"),
+        // A server that knows no leader waits for one before it answers.
+        RequestError::TimedOut { .. } => format!("{name} is looking for one"),
+        RequestError::Unreachable { .. } => format!("{name} cannot be reached"),
+        other => format!("{name}: {other}"),
     }
 }
 
@@ -96,6 +111,15 @@ fn state(http: &str) -> Result<AutopilotState, RequestError> {
 /// [`RequestError`] when the server does not say.
 pub(crate) fn members(http: &str) -> Result<RaftConfiguration, RequestError> {
     Client::new(http, PATIENCE)?.json(&Request::new(Method::Get, "/operator/raft/configuration"))
+}
+
+/// The raft address of the leader that a server follows, as far as it knows itself; empty when it knows none.
+///
+/// # Errors
+///
+/// [`RequestError`] when the server does not say.
+pub(crate) fn followed(http: &str) -> Result<String, RequestError> {
+    Client::new(http, PATIENCE)?.json(&Request::new(Method::Get, "/status/leader"))
 }
 
 /// What changed between two looks that a person wants to know, in sentences.
@@ -235,7 +259,7 @@ mod tests {
         let sources = [source("n1", fake.address())];
         let look = Observer::default().look(&sources);
         assert_eq!(look.state, None);
-        assert!(look.problem.as_deref().is_some_and(|problem| problem.starts_with("n1: ")), "{look:?}");
+        assert_eq!(look.problem.as_deref(), Some("n1 knows none"));
         assert_eq!(Observer::default().look(&[]), Observation::default());
     }
 }

@@ -65,6 +65,8 @@ pub(crate) enum StartError {
 pub(crate) struct Addresses {
     /// HTTP, `host:port`.
     pub(crate) http: String,
+    /// Raft, `host:port`.
+    pub(crate) raft: String,
     /// Gossip, `host:port`.
     pub(crate) gossip: String,
 }
@@ -75,7 +77,7 @@ fn addresses(line: &str) -> Option<Addresses> {
     let field = |name: &str| {
         rest.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
     };
-    Some(Addresses { http: field("http")?, gossip: field("gossip")? })
+    Some(Addresses { http: field("http")?, raft: field("raft")?, gossip: field("gossip")? })
 }
 
 /// What to start.
@@ -129,7 +131,7 @@ impl ServerProcess {
         let stdout = child.stdout.take().expect("standard output was asked to be a pipe");
         let ready = first_line(stdout, log.clone());
         // From here on dropping the value ends the process.
-        let unknown = Addresses { http: String::new(), gossip: String::new() };
+        let unknown = Addresses { http: String::new(), raft: String::new(), gossip: String::new() };
         let mut server =
             Self { name, id: spec.id.to_owned(), addresses: unknown, log, child, stdin, ended: None };
         server.addresses = server.wait_ready(&ready)?;
@@ -312,8 +314,11 @@ mod tests {
 
     #[test]
     fn the_ready_line_is_read() {
-        let read = addresses("agent ready: http=127.0.0.1:1 raft=127.0.0.1:2 gossip=127.0.0.1:3 id=a");
-        assert_eq!(read, Some(Addresses { http: "127.0.0.1:1".into(), gossip: "127.0.0.1:3".into() }));
+        let read = addresses("agent ready: http=127.0.0.1:1 raft=127.0.0.1:2 gossip=127.0.0.1:3 id=a")
+            .expect("a good line");
+        assert_eq!(read.http, "127.0.0.1:1");
+        assert_eq!(read.raft, "127.0.0.1:2");
+        assert_eq!(read.gossip, "127.0.0.1:3");
         assert_eq!(addresses("agent ready: http=127.0.0.1:1"), None);
         assert_eq!(addresses("listening"), None);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::directory::Directory;
 use super::interrupt::Interrupt;
-use super::observe::{Observation, Observer, Source, changes};
+use super::observe::{Observation, Observer, Source, changes, followed};
 use super::process::{ServerProcess, Spec, StartError};
 use super::screen::Screen;
 use super::view::{Facts, Voice};
@@ -165,6 +165,26 @@ impl Session {
         let facts = self.facts();
         self.screen.draw(&facts);
         if self.interrupt.wait(pause) { Err(Interrupted) } else { Ok((seen, surprises)) }
+    }
+
+    /// Draws without looking, where looking would take longer than what is being measured.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`] as soon as the person wants to end.
+    pub(crate) fn refresh(&mut self, pause: Duration) -> Result<(), Interrupted> {
+        let facts = self.facts();
+        self.screen.draw(&facts);
+        if self.interrupt.wait(pause) { Err(Interrupted) } else { Ok(()) }
+    }
+
+    /// The name of the leader that any running server follows, if that leader runs too.
+    pub(crate) fn new_leader(&self) -> Option<String> {
+        let followed = self.running().find_map(|process| {
+            let address = followed(&process.addresses.http).ok()?;
+            self.running().find(|leader| leader.addresses.raft == address)
+        });
+        followed.map(|leader| leader.name.clone())
     }
 
     fn notice_ends(&mut self) -> Vec<String> {
