@@ -1,0 +1,7 @@
+//! inputs
+/// in
+#[derive(Debug)]
+pub struct Inputs;
+/// out
+#[derive(Debug)]
+pub struct Round;

@@ -1,0 +1,1 @@
+//! For tests of policies and of programs that embed autopilot.
