@@ -76,6 +76,8 @@ pub struct FollowerView {
     pub matched: EntryId,
     /// When the newest answered request was sent.
     pub contact: Time,
+    /// Whether it has answered anything in this leader's term yet.
+    pub heard: bool,
     /// Whether a snapshot is on its way to it.
     pub snapshotting: bool,
 }
@@ -375,6 +377,7 @@ impl RaftCore {
         Some(FollowerView {
             matched: EntryId { term, index: progress.matched },
             contact: progress.contact,
+            heard: progress.acknowledged > Sequence(0),
             snapshotting: progress.mode == progress::Mode::Snapshot,
         })
     }

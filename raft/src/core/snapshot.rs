@@ -101,7 +101,7 @@ impl RaftCore {
             .map(Entry::size)
             .sum();
         let mut through = oldest_kept;
-        while bytes > self.config.snapshot_threshold_bytes && through < snapshot {
+        while bytes > self.config.snapshot_threshold_bytes / 2 && through < snapshot {
             through = through.next();
             bytes -= self.log.get(through).map_or(0, Entry::size);
         }

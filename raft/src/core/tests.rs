@@ -88,7 +88,7 @@ impl Net {
         match effect {
             Effect::Persist(write) if self.stalled.contains(id) => self.writes.push((id.clone(), write.id)),
             Effect::Persist(write) => {
-                self.queue.push_back((id.clone(), Input::Persisted { through: write.id }))
+                self.queue.push_back((id.clone(), Input::Persisted { through: write.id }));
             }
             Effect::Send { to, sequence, request } => {
                 let cut = self.isolated.contains(id) || self.isolated.contains(&to.id);
@@ -111,10 +111,10 @@ impl Net {
                 self.queue.push_back((to, Input::SendFailed { to: from, sequence }));
             }
             Effect::Commit { through } => {
-                self.queue.push_back((id.clone(), Input::Applied { index: through }))
+                self.queue.push_back((id.clone(), Input::Applied { index: through }));
             }
             Effect::Restore { meta } => {
-                self.queue.push_back((id.clone(), Input::Applied { index: meta.last.index }))
+                self.queue.push_back((id.clone(), Input::Applied { index: meta.last.index }));
             }
             Effect::Resolve { request, outcome } => {
                 assert!(self.outcomes.insert(request, outcome).is_none(), "each request is answered once");
