@@ -30,7 +30,7 @@ mod driver;
 pub mod testing;
 
 pub use config::{Config, ConfigError};
-pub use core::{Inputs, Round};
+pub use core::{CoolDown, Inputs, KnownServers, Memory, Mode, Round};
 #[cfg(feature = "tokio")]
 pub use driver::{
     AddServerError, Autopilot, Builder, Intervals, Leadership, LeadershipSource, PruneError,
@@ -41,9 +41,7 @@ pub use model::{
     KnownServer, NodeStatus, NodeType, Plan, PlannedStep, PruneReport, RaftState, Reason, RemovedServer,
     ServerHealth, ServerState, ServerStats, Severity, State, Step, Verdict, server_order,
 };
-pub use ports::{
-    ApplicationError, ApplicationIntegration, Capabilities, Cluster, ClusterError, ClusterView,
-};
+pub use ports::{ApplicationError, ApplicationIntegration, Capabilities, Cluster, ClusterError, ClusterView};
 pub use promoter::{Changes, DeadServers, Promoter, PromoterInput, StablePromoter, Wish};
 pub use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,

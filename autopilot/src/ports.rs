@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use raft_types::{
-    Configuration, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term,
-};
+use raft_types::{Configuration, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use raft_types::Term;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Autopilot, Shared, Status};
-use super::task::Task;
+use super::gather::Ports;
+use super::handle::{Autopilot, Shared};
+use super::task::{Published, Task};
 use crate::ports::{ApplicationIntegration, Cluster};
 use crate::promoter::{Promoter, StablePromoter};
 
@@ -135,9 +136,7 @@ impl Builder {
     /// Outside a tokio runtime with time enabled.
     pub async fn start(&self, term: Term) -> Autopilot {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
-        let (state_to, state) = watch::channel(Arc::default());
-        let (plan_to, plan) = watch::channel(Arc::default());
-        let (status_to, status) = watch::channel(Status::Running);
+        let (published, state, plan, status) = Published::new();
         let shared = Arc::new(Shared {
             term,
             epoch: Instant::now(),
@@ -149,17 +148,12 @@ impl Builder {
             status,
             events: broadcast::Sender::new(Autopilot::EVENTS_MAX),
         });
-        let task = Task::new(
-            self.cluster.clone(),
-            self.application.clone(),
-            self.promoter.clone(),
-            self.intervals.at_least_min(),
-            shared.clone(),
-            requests,
-            state_to,
-            plan_to,
-        );
-        task.launch(status_to).await;
+        let ports = Ports {
+            cluster: self.cluster.clone(),
+            application: self.application.clone(),
+            intervals: self.intervals.at_least_min(),
+        };
+        Task::new(ports, self.promoter.clone(), shared.clone(), requests, published).launch().await;
         Autopilot { shared }
     }
 }

@@ -11,7 +11,10 @@
 mod builder;
 mod command;
 mod error;
+mod execute;
+mod gather;
 mod handle;
+mod request;
 mod supervise;
 mod task;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use raft_types::{LogIndex, ServerAddress, ServerId, Suffrage, Term, Time};
+use raft_types::{ConfigurationChange, LogIndex, ServerAddress, ServerId, Suffrage, Term, Time};
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
@@ -66,9 +66,23 @@ impl Step {
     #[must_use]
     pub const fn id(&self) -> &ServerId {
         match self {
-            Self::Promote { id, .. } | Self::Demote { id } | Self::Remove { id, .. } | Self::Transfer { id } => {
-                id
+            Self::Promote { id, .. }
+            | Self::Demote { id }
+            | Self::Remove { id, .. }
+            | Self::Transfer { id } => id,
+        }
+    }
+
+    /// The change of members that it makes; none when leadership moves.
+    #[must_use]
+    pub fn change(&self) -> Option<ConfigurationChange> {
+        match self {
+            Self::Promote { id, address } => {
+                Some(ConfigurationChange::AddVoter { id: id.clone(), address: address.clone() })
             }
+            Self::Demote { id } => Some(ConfigurationChange::DemoteVoter { id: id.clone() }),
+            Self::Remove { id, .. } => Some(ConfigurationChange::RemoveServer { id: id.clone() }),
+            Self::Transfer { .. } => None,
         }
     }
 
@@ -180,7 +194,15 @@ pub struct Decision {
 
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {} ({}: {})", self.action, self.server, self.verdict, self.reason.code(), self.reason)
+        write!(
+            f,
+            "{} {}: {} ({}: {})",
+            self.action,
+            self.server,
+            self.verdict,
+            self.reason.code(),
+            self.reason
+        )
     }
 }
 

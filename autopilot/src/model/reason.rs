@@ -29,6 +29,8 @@ pub enum Reason {
     },
     /// A person or the application asked for it.
     Requested,
+    /// Every health rule holds.
+    Healthy,
     /// Healthy, but not for long enough.
     Probation {
         /// How much is left.
@@ -159,6 +161,7 @@ impl Reason {
         "stale",
         "failed",
         "requested",
+        "healthy",
         "probation",
         "next-round",
         "one-step-at-a-time",
@@ -203,6 +206,7 @@ impl Reason {
             Self::Stale => "stale",
             Self::Failed { .. } => "failed",
             Self::Requested => "requested",
+            Self::Healthy => "healthy",
             Self::Probation { .. } => "probation",
             Self::NextRound => "next-round",
             Self::OneStepAtATime { .. } => "one-step-at-a-time",
@@ -242,6 +246,7 @@ impl fmt::Display for Reason {
             Self::Stale => f.write_str("a member that the application does not know"),
             Self::Failed { status } => write!(f, "the application reports it as {status}"),
             Self::Requested => f.write_str("on request"),
+            Self::Healthy => f.write_str("every health rule holds"),
             Self::Probation { left, required } => {
                 let (left, required) = (duration_text::short(*left), duration_text::short(*required));
                 write!(f, "probation, {left} left of {required}")

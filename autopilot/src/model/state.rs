@@ -173,11 +173,8 @@ pub fn server_order(a: &ServerState, b: &ServerState) -> Ordering {
         RaftState::None | RaftState::Nonvoter | RaftState::Staging => 2,
     };
     let since = |server: &ServerState| server.health.stable_since;
-    let by_age = if a.health.healthy {
-        since(a).cmp(&since(b))
-    } else {
-        Reverse(since(a)).cmp(&Reverse(since(b)))
-    };
+    let by_age =
+        if a.health.healthy { since(a).cmp(&since(b)) } else { Reverse(since(a)).cmp(&Reverse(since(b))) };
     group(a)
         .cmp(&group(b))
         .then(b.health.healthy.cmp(&a.health.healthy))

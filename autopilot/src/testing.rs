@@ -1,1 +1,0 @@
-//! For tests of policies and of programs that embed autopilot.
