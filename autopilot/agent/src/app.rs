@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use autopilot::Supervisor;
@@ -53,7 +52,7 @@ pub(crate) struct App {
     pub(crate) leaving: CancellationToken,
     /// Everything of this server ends.
     pub(crate) stopping: CancellationToken,
-    kept_out: Arc<KeptOut>,
+    kept_out: KeptOut,
 }
 
 /// Members that a person removed while they lived, each with the generation it had: the leader does not take them back
@@ -94,7 +93,7 @@ impl App {
             waiting: Semaphore::new(WAITING_MAX),
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
-            kept_out: Arc::default(),
+            kept_out: KeptOut::default(),
         }
     }
 

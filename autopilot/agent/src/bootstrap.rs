@@ -176,7 +176,10 @@ mod tests {
         assert_eq!(look(&three), Outlook::Ready(vec!["a".into(), "b".into(), "c".into()]));
         assert_eq!(look(&[three.as_slice(), &[member("d", 3)]].concat()), Outlook::TooMany { seen: 4 });
         let joiner = member("d", 0);
-        assert!(matches!(look(&[three.as_slice(), &[joiner]].concat()), Outlook::Ready(_)), "a joiner does not count");
+        assert!(
+            matches!(look(&[three.as_slice(), &[joiner]].concat()), Outlook::Ready(_)),
+            "a joiner does not count"
+        );
         let other = Outlook::Disagree { name: "d".into(), expect: 5 };
         assert_eq!(look(&[three.as_slice(), &[member("d", 5)]].concat()), other);
         let mut failed = c;

@@ -429,6 +429,9 @@ impl AgentConfig {
                 );
             }
         }
+        if self.advertise.is_some() && self.raft_addr.port() == 0 {
+            return wrong("raft_addr", "port 0 cannot be advertised; choose a port".to_owned());
+        }
         if self.raft_addr == self.http_addr && self.raft_addr.port() != 0 {
             return wrong(
                 "http_addr",

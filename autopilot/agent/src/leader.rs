@@ -77,7 +77,8 @@ async fn reconcile(app: &App, autopilot: &Autopilot, member: &MemberView) -> Res
         (Liveness::Alive, Some(server)) if server.address.as_str() == raft.to_string() => Ok(()),
         (Liveness::Alive, _) if app.kept_out().holds(&profile.id, member.generation) => Ok(()),
         (Liveness::Alive, _) => {
-            let outcome = autopilot.add_server(id, raft.to_string()).await.map_err(|error| error.to_string())?;
+            let outcome =
+                autopilot.add_server(id, raft.to_string()).await.map_err(|error| error.to_string())?;
             if outcome != AddServerOutcome::Unchanged {
                 tracing::info!(id = %profile.id, name = %profile.name, address = %raft, "added a server");
             }

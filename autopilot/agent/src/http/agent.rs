@@ -129,7 +129,10 @@ fn stats(app: &App) -> BTreeMap<&'static str, BTreeMap<&'static str, String>> {
 /// Joins the cluster of the server at this gossip address.
 pub(super) async fn join(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiError> {
     let address = call.path_after("/v1/agent/join/")?;
-    app.members.join(&address).await.map_err(|error| ApiError::Failed(format!("Error joining {address}: {error}")))?;
+    app.members
+        .join(&address)
+        .await
+        .map_err(|error| ApiError::Failed(format!("Error joining {address}: {error}")))?;
     Ok(Reply::empty())
 }
 
@@ -153,7 +156,9 @@ pub(super) async fn force_leave(app: Arc<App>, call: Arc<Call>) -> Result<Reply,
             "{node} is alive; stop it first, or let it leave with PUT /v1/agent/leave"
         ))),
         Liveness::Failed if app.members.force_leave(&member.profile.id) => Ok(Reply::empty()),
-        Liveness::Failed => Err(ApiError::NotNow("too many requests are waiting; retry after a pause".to_owned())),
+        Liveness::Failed => {
+            Err(ApiError::NotNow("too many requests are waiting; retry after a pause".to_owned()))
+        }
     }
 }
 

@@ -23,10 +23,14 @@ pub(super) async fn configuration(app: Arc<App>, call: Arc<Call>) -> Result<Repl
         app.raft.linearizable_read().await?;
     }
     let stored = app.store.autopilot().ok_or_else(|| {
-        ApiError::NotNow("autopilot has no configuration yet: no leader has been elected since the cluster was formed".to_owned())
+        ApiError::NotNow(
+            "autopilot has no configuration yet: no leader has been elected since the cluster was formed"
+                .to_owned(),
+        )
     })?;
     let index = stored.modify_index.max(1);
-    let reply = Reply::json(&call, &AutopilotConfiguration::from(stored)).with_header("x-consul-index", index);
+    let reply =
+        Reply::json(&call, &AutopilotConfiguration::from(stored)).with_header("x-consul-index", index);
     Ok(with_freshness(&app, reply))
 }
 
@@ -62,7 +66,11 @@ pub(super) async fn health(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiE
         id: server.id.to_string(),
         name: server.name.clone(),
         address: server.address.to_string(),
-        serf_status: if server.node_status == NodeStatus::Unknown { "none" } else { server.node_status.as_str() },
+        serf_status: if server.node_status == NodeStatus::Unknown {
+            "none"
+        } else {
+            server.node_status.as_str()
+        },
         version: server.version.clone(),
         leader: server.is_leader(),
         last_contact: GoDuration(server.stats.last_contact.unwrap_or_default()),
@@ -97,7 +105,11 @@ pub(super) async fn state(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiEr
         healthy: state.healthy,
         failure_tolerance: state.failure_tolerance,
         optimistic_failure_tolerance: state.optimistic_failure_tolerance,
-        servers: state.servers.iter().map(|(id, server)| (id.to_string(), server_state(server, now))).collect(),
+        servers: state
+            .servers
+            .iter()
+            .map(|(id, server)| (id.to_string(), server_state(server, now)))
+            .collect(),
         leader: state.leader.as_ref().map_or_else(String::new, ToString::to_string),
         voters: state.voters.iter().map(ToString::to_string).collect(),
         read_replicas: replicas.map(|server| server.id.to_string()).collect(),
@@ -130,7 +142,11 @@ fn server_state(server: &autopilot::ServerState, now: Time) -> ServerState {
         status: server.raft_state.as_str(),
         meta: server.meta.clone(),
         node_type: server.node_type.to_string(),
-        stable_for: healthy.then(|| GoDuration(std::time::Duration::from_millis(u64::try_from(stable_for.as_millis()).unwrap_or(u64::MAX)))),
+        stable_for: healthy.then(|| {
+            GoDuration(std::time::Duration::from_millis(
+                u64::try_from(stable_for.as_millis()).unwrap_or(u64::MAX),
+            ))
+        }),
         reasons: reasons.map(|reason| Reason { code: reason.code(), text: reason.to_string() }).collect(),
         blocked_by: server
             .blocked_by

@@ -60,10 +60,21 @@ impl Call {
         refuse_foreign_pages(&parts.method, &parts.headers)?;
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let params = Params::parse(&query)?;
-        let hops = parts.headers.get(HOPS).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0);
-        let body = tokio::time::timeout(BODY_TIMEOUT, read_body(body, limit)).await.map_err(|_| ApiError::Slow)??;
+        let hops =
+            parts.headers.get(HOPS).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0);
+        let body = tokio::time::timeout(BODY_TIMEOUT, read_body(body, limit))
+            .await
+            .map_err(|_| ApiError::Slow)??;
         let pretty = params.flag("pretty");
-        Ok(Self { method: parts.method, path: parts.uri.path().to_owned(), query, params, body, hops, pretty })
+        Ok(Self {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query,
+            params,
+            body,
+            hops,
+            pretty,
+        })
     }
 
     /// What follows `prefix` in the path, with percent-encoding undone.
@@ -195,7 +206,8 @@ mod tests {
     #[tokio::test]
     async fn pages_of_other_sites_may_not_change_anything() {
         let of = |method: &str, origin: &str| {
-            let request = request(method, "/v1/kv/a").header("host", "127.0.0.1:8500").header("origin", origin);
+            let request =
+                request(method, "/v1/kv/a").header("host", "127.0.0.1:8500").header("origin", origin);
             request.body(Body::empty()).expect("valid")
         };
         assert!(matches!(read(of("PUT", "http://evil.example"), 0).await, Err(ApiError::Forbidden(_))));

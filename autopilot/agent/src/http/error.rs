@@ -1,7 +1,7 @@
 //! Errors of the HTTP API: the only place where an error becomes a status and a text.
 
-use axum::http::StatusCode;
 use autopilot::{ClusterError, RequestError};
+use axum::http::StatusCode;
 use raft::{ChangeError, ProposeError, ReadError, TransferError};
 
 /// Why a request was not answered as asked.
@@ -105,7 +105,9 @@ impl From<TransferError> for ApiError {
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::NotRunning | RequestError::Cluster(ClusterError::NotLeader { .. }) => Self::NoLeader,
+            RequestError::NotRunning | RequestError::Cluster(ClusterError::NotLeader { .. }) => {
+                Self::NoLeader
+            }
             RequestError::Overloaded => Self::NotNow(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }

@@ -72,7 +72,11 @@ fn leader(app: &App) -> Leader {
 }
 
 /// Answers `call` at the leader, wherever that is.
-pub(super) async fn at_leader<F, Fut>(app: &Arc<App>, call: &Arc<Call>, handler: &F) -> Result<Reply, ApiError>
+pub(super) async fn at_leader<F, Fut>(
+    app: &Arc<App>,
+    call: &Arc<Call>,
+    handler: &F,
+) -> Result<Reply, ApiError>
 where
     F: Fn(Arc<App>, Arc<Call>) -> Fut,
     Fut: Future<Output = Result<Reply, ApiError>>,
@@ -118,7 +122,7 @@ async fn hand_on(app: &App, to: SocketAddr, call: &Call) -> Result<Reply, ApiErr
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| lost(call, to, &error.to_string()))?.to_bytes();
-        Ok((parts, body))
+        Ok::<_, ApiError>((parts, body))
     };
     let (parts, body) = tokio::time::timeout(waits + ANSWER_TIMEOUT, exchange)
         .await

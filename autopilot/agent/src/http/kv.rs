@@ -44,7 +44,9 @@ pub(super) async fn read(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiErr
         return Ok(look(&app, &call)?.0);
     };
     let _place = app.waiting.try_acquire().map_err(|_| {
-        ApiError::Busy("too many blocking queries are waiting here; retry later or ask another server".to_owned())
+        ApiError::Busy(
+            "too many blocking queries are waiting here; retry later or ask another server".to_owned(),
+        )
     })?;
     // Spreads the return of clients that started together, by at most a sixteenth as documented.
     let jitter = blocking.wait.mul_f64(rand::rng().random_range(0.0..1.0 / 16.0));
@@ -109,8 +111,8 @@ fn look(app: &App, call: &Call) -> Result<(Reply, u64), ApiError> {
     Ok((with_freshness(app, reply.with_header("x-consul-index", index)), index))
 }
 
-const fn not_found() -> Reply {
-    Reply { status: StatusCode::NOT_FOUND, ..Reply::empty() }
+fn not_found() -> Reply {
+    Reply::empty().with_status(StatusCode::NOT_FOUND)
 }
 
 fn wire(key: String, entry: &Entry) -> KvEntry {
@@ -129,7 +131,9 @@ pub(super) async fn put(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiErro
     let key = required_key(&call)?;
     for name in ["acquire", "release"] {
         if call.params.get(name).is_some() {
-            return Err(ApiError::Bad(format!("{name} is not supported: there are no sessions here; use cas")));
+            return Err(ApiError::Bad(format!(
+                "{name} is not supported: there are no sessions here; use cas"
+            )));
         }
     }
     let command = Command::Put {
@@ -147,7 +151,9 @@ pub(super) async fn delete(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiE
     let cas = call.params.number("cas")?;
     let command = if call.params.flag("recurse") {
         if cas.is_some() {
-            return Err(ApiError::Bad("Conflicting flags: recurse and cas cannot be given together".to_owned()));
+            return Err(ApiError::Bad(
+                "Conflicting flags: recurse and cas cannot be given together".to_owned(),
+            ));
         }
         Command::DeletePrefix { prefix: key_of(&call)? }
     } else {

@@ -4,8 +4,6 @@
 //! headers and bodies. Each endpoint says where it is answered: here, at the leader, or at the leader unless the client
 //! asked for `stale`. In reading order: `call`, `forward`, then one file per family of endpoints.
 
-#![allow(clippy::disallowed_methods, reason = "the API serves connections in real time")]
-
 mod agent;
 mod autopilot;
 mod call;
@@ -35,6 +33,7 @@ use error::ApiError;
 use params::Consistency;
 
 pub(crate) use forward::Peers;
+pub(crate) use kv::PROPOSE_TIMEOUT;
 pub(crate) use server::serve;
 
 /// The largest body of anything but a value.
@@ -63,8 +62,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/status/peers", get(endpoint(Here, SMALL, status::peers)))
         .route(
             "/v1/operator/autopilot/configuration",
-            get(endpoint(LeaderUnlessStale, SMALL, autopilot::configuration))
-                .put(endpoint(Leader, SMALL, autopilot::configure)),
+            get(endpoint(LeaderUnlessStale, SMALL, autopilot::configuration)).put(endpoint(
+                Leader,
+                SMALL,
+                autopilot::configure,
+            )),
         )
         .route("/v1/operator/autopilot/health", get(endpoint(Leader, SMALL, autopilot::health)))
         .route("/v1/operator/autopilot/state", get(endpoint(Leader, SMALL, autopilot::state)))
@@ -89,7 +91,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 }
 
 async fn unknown_path(request: Request) -> Response {
-    Reply::of_error(ApiError::NotFound(format!("there is no endpoint {}", request.uri().path()))).into_response()
+    Reply::of_error(ApiError::NotFound(format!("there is no endpoint {}", request.uri().path())))
+        .into_response()
 }
 
 async fn wrong_method(method: Method) -> Response {
@@ -121,13 +124,21 @@ where
     }
 }
 
-async fn answer<F, Fut>(app: &Arc<App>, call: &Arc<Call>, place: Place, handler: &F) -> Result<Reply, ApiError>
+async fn answer<F, Fut>(
+    app: &Arc<App>,
+    call: &Arc<Call>,
+    place: Place,
+    handler: &F,
+) -> Result<Reply, ApiError>
 where
     F: Fn(Arc<App>, Arc<Call>) -> Fut,
     Fut: Future<Output = Result<Reply, ApiError>>,
 {
     if let Some(wanted) = call.params.get("dc").filter(|dc| !dc.is_empty() && *dc != app.config.datacenter) {
-        return Err(ApiError::Failed(format!("No path to datacenter: {wanted:?}; this is {:?}", app.config.datacenter)));
+        return Err(ApiError::Failed(format!(
+            "No path to datacenter: {wanted:?}; this is {:?}",
+            app.config.datacenter
+        )));
     }
     let here = match place {
         Place::Here => true,
@@ -149,7 +160,11 @@ pub(crate) async fn ask_leader_to_remove(app: &Arc<App>) -> Result<(), String> {
     let query = format!("id={}", params::encode(app.id.as_str()));
     let call = Arc::new(Call::internal(Method::DELETE, "/v1/operator/raft/peer", &query));
     let answer = forward::at_leader(app, &call, &raft::remove_peer).await.map_err(ApiError::text)?;
-    if answer.status == StatusCode::OK { Ok(()) } else { Err(String::from_utf8_lossy(&answer.body).into_owned()) }
+    if answer.status == StatusCode::OK {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&answer.body).into_owned())
+    }
 }
 
 /// Adds what tells a client how fresh the answer is.

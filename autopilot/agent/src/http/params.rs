@@ -62,18 +62,17 @@ impl Params {
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         match self.get(name) {
             None => Ok(None),
-            Some(text) => text
-                .parse()
-                .map(Some)
-                .map_err(|_| ApiError::Bad(format!("Invalid {name}: {text:?} is not a number from 0 to 2^64-1"))),
+            Some(text) => text.parse().map(Some).map_err(|_| {
+                ApiError::Bad(format!("Invalid {name}: {text:?} is not a number from 0 to 2^64-1"))
+            }),
         }
     }
 
     pub(super) fn consistency(&self) -> Result<Consistency, ApiError> {
         match (self.flag("stale"), self.flag("consistent")) {
-            (true, true) => {
-                Err(ApiError::Bad("Cannot specify ?stale with ?consistent, conflicting semantics.".to_owned()))
-            }
+            (true, true) => Err(ApiError::Bad(
+                "Cannot specify ?stale with ?consistent, conflicting semantics.".to_owned(),
+            )),
             (true, false) => Ok(Consistency::Stale),
             (false, _) => Ok(Consistency::Linearizable),
         }
@@ -89,9 +88,9 @@ impl Params {
         };
         let index = match self.get("index").filter(|text| !text.is_empty()) {
             None => return Ok(None),
-            Some(text) => text
-                .parse::<u64>()
-                .map_err(|_| ApiError::Bad(format!("Invalid index: {text:?} is not a number from 0 to 2^64-1")))?,
+            Some(text) => text.parse::<u64>().map_err(|_| {
+                ApiError::Bad(format!("Invalid index: {text:?} is not a number from 0 to 2^64-1"))
+            })?,
         };
         // Index 0 asks for the present, as in Consul.
         Ok((index > 0).then_some(Blocking { index, wait }))
@@ -121,7 +120,9 @@ pub(super) fn decode(text: &str, plus_is_blank: bool) -> Result<String, ApiError
 pub(super) fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         })
         .collect()

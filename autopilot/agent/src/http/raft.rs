@@ -62,7 +62,10 @@ pub(super) async fn remove_peer(app: Arc<App>, call: Arc<Call>) -> Result<Reply,
             .find(|server| server.address.as_str() == address)
             .ok_or_else(|| not_found("address", address))?,
         (None, None) => {
-            return Err(ApiError::Bad("Must specify either ?id with the server's ID or ?address with IP:port of peer to remove".to_owned()));
+            return Err(ApiError::Bad(
+                "Must specify either ?id with the server's ID or ?address with IP:port of peer to remove"
+                    .to_owned(),
+            ));
         }
         (Some(_), Some(_)) => {
             return Err(ApiError::Bad("Must specify only one of ?id or ?address".to_owned()));
@@ -83,19 +86,22 @@ pub(super) async fn transfer_leader(app: Arc<App>, call: Arc<Call>) -> Result<Re
     let target = call.params.get("id").filter(|id| !id.is_empty());
     if let Some(id) = target {
         let state = app.raft.configuration();
-        let server = state
-            .configuration
-            .server(&ServerId::from(id))
-            .ok_or_else(|| ApiError::NotFound(format!("id {id:?} was not found in the Raft configuration")))?;
+        let server = state.configuration.server(&ServerId::from(id)).ok_or_else(|| {
+            ApiError::NotFound(format!("id {id:?} was not found in the Raft configuration"))
+        })?;
         if server.suffrage != Suffrage::Voter {
-            return Err(ApiError::Failed(format!("server {id:?} does not vote and cannot lead; wait until it is promoted")));
+            return Err(ApiError::Failed(format!(
+                "server {id:?} does not vote and cannot lead; wait until it is promoted"
+            )));
         }
         if server.id == app.id {
             return Err(ApiError::Failed(format!("server {id:?} leads already; name another voter")));
         }
     }
     app.raft.transfer_leadership(target.map(ServerId::from)).await.map_err(|error| match error {
-        TransferError::InvalidTarget => ApiError::Failed("there is no other voter that could lead".to_owned()),
+        TransferError::InvalidTarget => {
+            ApiError::Failed("there is no other voter that could lead".to_owned())
+        }
         error => error.into(),
     })?;
     Ok(Reply::json(&call, &Transferred { success: true }))

@@ -16,6 +16,7 @@ pub(super) async fn leader(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiE
 /// The Raft addresses of all members.
 pub(super) async fn peers(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiError> {
     let state = app.raft.configuration();
-    let addresses: Vec<&str> = state.configuration.servers().iter().map(|server| server.address.as_str()).collect();
+    let addresses: Vec<&str> =
+        state.configuration.servers().iter().map(|server| server.address.as_str()).collect();
     Ok(Reply::json(&call, &addresses))
 }

@@ -5,8 +5,6 @@
 //! one id the latest counts. [foca] knows up and down only; whether a member failed or left on purpose rides in its
 //! identity.
 
-#![allow(clippy::disallowed_methods, reason = "gossip runs on real time and sockets")]
-
 mod driver;
 mod identity;
 
