@@ -23,5 +23,8 @@ mod events;
 mod integration;
 mod leader;
 
+#[cfg(test)]
+mod cluster_tests;
+
 pub use app::Addresses;
 pub use cluster::{Agent, StartError, run};
