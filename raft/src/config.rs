@@ -27,7 +27,8 @@ pub struct Config {
     pub command_bytes_max: usize,
     /// Take a snapshot once this many entries were applied since the last. Default 16,384; at least 1.
     pub snapshot_threshold: u64,
-    /// Take a snapshot once the entries in memory hold this many bytes. Default 64 MiB.
+    /// Take a snapshot once the entries in memory hold this many bytes; at most half of it is kept behind one.
+    /// Default 64 MiB.
     pub snapshot_threshold_bytes: usize,
     /// Entries kept behind a snapshot for followers that are a little late. Default 10,240.
     pub trailing_logs: u64,

@@ -14,6 +14,10 @@ pub mod transport;
 
 pub use config::{Config, ConfigError};
 #[cfg(feature = "tokio")]
+pub use driver::{
+    Applied, ConfigurationState, Leadership, LeadershipWatch, Metrics, PeerMetrics, Raft, RaftBuilder,
+};
+#[cfg(feature = "tokio")]
 pub use error::{
     BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, StartError, TransferError,
 };

@@ -3,6 +3,10 @@
 //! The driver hands a request to [`Transport::send`] and hears of its fate through an [`Inbox`]; requests of others come
 //! through the same inbox, each with a [`Responder`].
 
+mod memory;
+
+pub use memory::{MemoryNetwork, MemoryTransport};
+
 use std::fmt;
 use std::io;
 
