@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use rand::RngExt;
 use raft::core::{Entry, EntryKind, HardState, SnapshotMeta, Write, WriteId};
 use raft::{Configuration, EntryId, LogIndex, Term, Time};
+use rand::RngExt;
 
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;

@@ -71,9 +71,12 @@ pub fn fingerprint(entry: &Entry) -> u64 {
         EntryKind::Command => fold_number(hash, 1),
         EntryKind::Noop => fold_number(hash, 2),
         EntryKind::Barrier => fold_number(hash, 3),
-        EntryKind::Configuration(configuration) => configuration.servers().iter().fold(hash, |hash, server| {
-            let hash = fold(fold(hash, server.id.as_str().as_bytes()), server.address.as_str().as_bytes());
-            fold_number(hash, server.suffrage as u64 + 4)
-        }),
+        EntryKind::Configuration(configuration) => {
+            configuration.servers().iter().fold(hash, |hash, server| {
+                let hash =
+                    fold(fold(hash, server.id.as_str().as_bytes()), server.address.as_str().as_bytes());
+                fold_number(hash, server.suffrage as u64 + 4)
+            })
+        }
     }
 }

@@ -74,7 +74,10 @@ fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
     let threads = usize::try_from(threads).unwrap_or(1);
     let totals = swarm(start..start.saturating_add(seeds), events, threads, |report| {
         if let Some(failure) = &report.failure {
-            println!("seed {} failed at {}: {}: {}", report.seed, failure.at, failure.check, failure.sentence);
+            println!(
+                "seed {} failed at {}: {}: {}",
+                report.seed, failure.at, failure.check, failure.sentence
+            );
             println!("  replay: {}", replay_command(report.seed, events, None));
         } else if terminal {
             eprint!("\rseed {} ", report.seed);
@@ -146,7 +149,13 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
         match hunt(mutant, start..start.saturating_add(seeds), events) {
             Some((seed, failure)) => {
                 found += 1;
-                println!("{}: found by {} after {} seeds: {}", mutant.name(), failure.check, seed - start + 1, failure.sentence);
+                println!(
+                    "{}: found by {} after {} seeds: {}",
+                    mutant.name(),
+                    failure.check,
+                    seed - start + 1,
+                    failure.sentence
+                );
                 println!("  replay: {}", replay_command(seed, events, Some(mutant)));
             }
             None => println!("{}: NOT FOUND in {seeds} seeds", mutant.name()),

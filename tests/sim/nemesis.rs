@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
 use raft::core::Input;
+use rand::RngExt;
 
 use crate::random::{Random, between, chance, stream};
 use crate::world::{Event, World};

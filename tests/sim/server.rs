@@ -97,8 +97,10 @@ pub struct SimServer {
     pub clock_start: Duration,
     /// How fast the clock runs, in parts per million off.
     pub drift: i64,
-    /// The largest term and snapshot this server was ever seen with, over all incarnations.
+    /// The largest term this server was ever in, over all incarnations.
     pub highest_term: Term,
+    /// The largest term it ever spoke in: no crash may take it back below (S3).
+    pub promised: Term,
 }
 
 impl SimServer {
@@ -124,6 +126,7 @@ impl SimServer {
             clock_start: Duration::ZERO,
             drift: 0,
             highest_term: Term(0),
+            promised: Term(0),
         }
     }
 

@@ -61,7 +61,12 @@ impl Totals {
 /// # Panics
 /// If `progress` does.
 #[must_use]
-pub fn swarm(seeds: std::ops::Range<u64>, events: u64, threads: usize, progress: impl Fn(&Report) + Sync) -> Totals {
+pub fn swarm(
+    seeds: std::ops::Range<u64>,
+    events: u64,
+    threads: usize,
+    progress: impl Fn(&Report) + Sync,
+) -> Totals {
     let next = AtomicU64::new(seeds.start);
     let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::RngExt;
 use raft::core::{Entry, Input, Outcome, Refusal, RequestId};
 use raft::{ConfigurationChange, EntryId, LogIndex, ServerId, Suffrage};
+use rand::RngExt;
 
 use crate::check::clients::Fate;
 use crate::mutant::Mutant;
@@ -199,7 +199,9 @@ impl World {
             _ => Vec::new(),
         };
         match &outcome {
-            Outcome::Proposed { first, count } => self.proposed(node, request, *first, *count, pending, &values),
+            Outcome::Proposed { first, count } => {
+                self.proposed(node, request, *first, *count, pending, &values)
+            }
             Outcome::Refused(refusal) => {
                 let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };
                 values.iter().for_each(|value| self.learn(*value, fate));
@@ -255,7 +257,8 @@ impl World {
     pub(crate) fn answer_proposal(&mut self, node: usize, entry: &Entry) {
         let Some(waiting) = self.servers[node].waiting.remove(&entry.id.index) else { return };
         if waiting.term != entry.id.term {
-            let sentence = format!("the client waiting for {} was never told that it is lost", entry.id.index);
+            let sentence =
+                format!("the client waiting for {} was never told that it is lost", entry.id.index);
             return self.judge("clients", Err(sentence));
         }
         self.checks.reads.saw(entry.id.index);

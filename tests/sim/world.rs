@@ -8,9 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use rand::RngExt;
 use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequence, WriteId};
 use raft::{Configuration, LogIndex, Server, Time};
+use rand::RngExt;
 
 use crate::check::{Checks, Step, Verdict, liveness};
 use crate::machine::Snapshot;
@@ -211,7 +211,10 @@ pub struct World {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World").field("now", &self.now).field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("now", &self.now)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,8 +262,9 @@ impl World {
 
     fn bootstrap(&mut self) {
         let members = self.servers[..self.options.voters].iter();
-        let configuration =
-            Configuration::new(members.map(|s| Server::voter(s.peer.id.clone(), s.peer.address.clone())).collect());
+        let configuration = Configuration::new(
+            members.map(|s| Server::voter(s.peer.id.clone(), s.peer.address.clone())).collect(),
+        );
         let count = if self.options.bootstrap_all { self.options.voters } else { 1 };
         for node in 0..count {
             let request = self.workload.next_request();
@@ -353,7 +357,9 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Wake { node, epoch } => self.wake(node, epoch),
-            Event::Deliver { node, received, snapshot } => self.deliver(node, *received, snapshot.map(|s| *s)),
+            Event::Deliver { node, received, snapshot } => {
+                self.deliver(node, *received, snapshot.map(|s| *s))
+            }
             Event::Answer { node, epoch, from, sequence, response } => {
                 self.answer(node, epoch, from, sequence, response);
             }
@@ -472,7 +478,8 @@ impl World {
         }
         let mut sequence = sequence;
         if self.options.mutant == Some(Mutant::AnswersMixedUp)
-            && let Some((other, _)) = self.servers[node].sent.iter().next_back().filter(|(_, to)| **to == from)
+            && let Some((other, _)) =
+                self.servers[node].sent.iter().next_back().filter(|(_, to)| **to == from)
         {
             sequence = *other;
         }
@@ -534,7 +541,9 @@ impl World {
         }
         let Some(core) = &self.servers[node].core else { return };
         let now = Seen::of(core);
-        for number in [self.now.as_nanos(), node as u64, now.term.0, now.last.index.0, now.commit.0, now.applied.0] {
+        for number in
+            [self.now.as_nanos(), node as u64, now.term.0, now.last.index.0, now.commit.0, now.applied.0]
+        {
             self.hash = fold_number(self.hash, number);
         }
         self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
@@ -570,7 +579,13 @@ impl World {
                 let before = Seen { commit: LogIndex::ZERO, ..Seen::of(&core) };
                 let id = &server.peer.id;
                 if self.options.trace {
-                    println!("{} {id} starts: {:?}, log {}..{}", self.now, server.disk.hard_state, server.log.base, server.log.last());
+                    println!(
+                        "{} {id} starts: {:?}, log {}..{}",
+                        self.now,
+                        server.disk.hard_state,
+                        server.log.base,
+                        server.log.last()
+                    );
                 }
                 server.core = Some(core);
                 if !effects.is_empty() {
@@ -591,7 +606,10 @@ impl World {
         self.abandon_clients_of(node);
         for received in std::mem::take(&mut self.servers[node].received).into_values() {
             let after = self.options.delay.1;
-            self.schedule(after, Event::GiveUp { node: received.from, epoch: received.epoch, sequence: received.sequence });
+            self.schedule(
+                after,
+                Event::GiveUp { node: received.from, epoch: received.epoch, sequence: received.sequence },
+            );
         }
         let crashed = self.servers[node].disk.crash(&mut self.disk_random);
         match crashed {
@@ -653,7 +671,8 @@ impl World {
         });
         self.longest("ms until all are equal after healing, at most", began);
         if !equal {
-            let sentence = last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
+            let sentence =
+                last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
             return self.judge("liveness", Err(sentence));
         }
         let leader = liveness::ready_leader(&self.servers).unwrap_or(0);

@@ -24,7 +24,18 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         path: "raft/src/transport",
-        crates: &["raft_types", "bytes", "crc32fast", "serde", "serde_json", "thiserror", "tracing", "tokio", "tokio_util", "rand"],
+        crates: &[
+            "raft_types",
+            "bytes",
+            "crc32fast",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tracing",
+            "tokio",
+            "tokio_util",
+            "rand",
+        ],
         modules: &["core", "storage", "transport"],
     },
     Layer {
@@ -153,7 +164,8 @@ fn every_layer_names_only_the_layers_below_it() {
 fn policies_take_autopilot_without_features() {
     let root = std::fs::read_to_string(repository().join("Cargo.toml")).expect("the root manifest");
     for name in ["raft", "autopilot"] {
-        let line = root.lines().find(|line| line.starts_with(&format!("{name} = "))).expect("a shared dependency");
+        let line =
+            root.lines().find(|line| line.starts_with(&format!("{name} = "))).expect("a shared dependency");
         assert!(line.contains("default-features = false"), "{line}");
     }
     for (manifest, package) in [
@@ -170,7 +182,8 @@ fn policies_take_autopilot_without_features() {
 
 #[test]
 fn paths_are_read_out_of_groups_and_climbs() {
-    let code = "use crate::{a::B, c, d::{e, f}};\nuse super::super::driver::X;\nuse super::log;\ncrate::ports::Y";
+    let code =
+        "use crate::{a::B, c, d::{e, f}};\nuse super::super::driver::X;\nuse super::log;\ncrate::ports::Y";
     assert_eq!(own_modules(code, 2), ["a", "c", "d", "ports", "driver"]);
     assert_eq!(depth("raft/src/core/election.rs"), 2);
     assert_eq!(depth("raft/src/core/mod.rs"), 1);

@@ -12,11 +12,23 @@ const FILE_LINES: usize = 700;
 /// Files and functions that are longer for now. Entries may go, none may come, and an entry that is not needed fails.
 const LONGER: &[&str] = &[];
 
-const TOP_LEVEL: &[&str] =
-    &["Cargo.toml", "Cargo.lock", "README.md", "raft", "autopilot", "promoter-plugins", "tests", "docs", "target"];
+const TOP_LEVEL: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "raft",
+    "autopilot",
+    "promoter-plugins",
+    "tests",
+    "docs",
+    "target",
+];
 
 fn product() -> Vec<Source> {
-    ["raft", "autopilot", "promoter-plugins", "tests"].iter().flat_map(|folder| files(folder, ".rs")).collect()
+    ["raft", "autopilot", "promoter-plugins", "tests"]
+        .iter()
+        .flat_map(|folder| files(folder, ".rs"))
+        .collect()
 }
 
 fn long_functions(source: &Source) -> Vec<String> {
@@ -27,9 +39,11 @@ fn long_functions(source: &Source) -> Vec<String> {
         if code[open..].starts_with(';') {
             continue;
         }
-        let lines = code[open..block_end(&code, open)].lines().skip(1).filter(|l| !l.trim().is_empty()).count();
+        let lines =
+            code[open..block_end(&code, open)].lines().skip(1).filter(|l| !l.trim().is_empty()).count();
         if lines > FUNCTION_LINES {
-            let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String =
+                code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             long.push(format!("{} fn {name}: {lines} lines", source.path));
         }
     }
@@ -72,7 +86,8 @@ fn a_long_function_is_noticed() {
 #[test]
 fn nothing_is_left_over_in_the_source() {
     // Put together here so that this file does not find itself.
-    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["dbg", "!("], ["todo", "!("], ["unimplemented", "!("]];
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["dbg", "!("], ["todo", "!("], ["unimplemented", "!("]];
     let attributes = [["#[ig", "nore"]];
     let mut found = Vec::new();
     for source in product() {
@@ -110,7 +125,8 @@ fn the_top_level_holds_only_what_belongs_there() {
     let mut strange = Vec::new();
     for entry in std::fs::read_dir(repository()).expect("the repository") {
         let name = entry.expect("readable").file_name().to_string_lossy().into_owned();
-        let known = TOP_LEVEL.contains(&name.as_str()) || name.starts_with('.') || name.starts_with("LICENSE");
+        let known =
+            TOP_LEVEL.contains(&name.as_str()) || name.starts_with('.') || name.starts_with("LICENSE");
         if !known {
             strange.push(name);
         }
@@ -126,7 +142,10 @@ fn links_between_documents_lead_somewhere() {
         for part in source.text.split("](").skip(1) {
             let Some(target) = part.split(')').next() else { continue };
             let target = target.split('#').next().unwrap_or_default();
-            let outside = target.is_empty() || target.contains("://") || target.contains(' ') || target.starts_with("mailto:");
+            let outside = target.is_empty()
+                || target.contains("://")
+                || target.contains(' ')
+                || target.starts_with("mailto:");
             if !outside && !folder.join(target).exists() {
                 broken.push(format!("{}: {target}", source.path));
             }
@@ -142,7 +161,10 @@ fn every_invariant_checker_and_planted_defect_is_documented() {
     assert!(checks.len() > 5, "the checkers have moved");
     let names = checks.iter().map(|s| s.path.rsplit('/').next().expect("a name").trim_end_matches(".rs"));
     let mutants = simulation::mutant::Mutant::ALL.iter().map(|mutant| mutant.name());
-    let missing: Vec<&str> =
-        names.filter(|n| *n != "mod").chain(mutants).filter(|n| !testing.contains(&format!("`{n}`"))).collect();
+    let missing: Vec<&str> = names
+        .filter(|n| *n != "mod")
+        .chain(mutants)
+        .filter(|n| !testing.contains(&format!("`{n}`")))
+        .collect();
     assert!(missing.is_empty(), "not in docs/testing.md: {missing:?}");
 }

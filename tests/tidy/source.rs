@@ -28,7 +28,8 @@ pub(crate) fn files(folder: &str, ending: &str) -> Vec<Source> {
                     folders.push(entry);
                 }
             } else if name.ends_with(ending) {
-                let path = entry.strip_prefix(&root).expect("below the root").to_string_lossy().replace('\\', "/");
+                let path =
+                    entry.strip_prefix(&root).expect("below the root").to_string_lossy().replace('\\', "/");
                 if let Ok(text) = fs::read_to_string(&entry) {
                     found.push(Source { path, text });
                 }

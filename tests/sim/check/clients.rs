@@ -56,7 +56,9 @@ impl Clients {
         let applied = self.applied.contains_key(&value);
         match fate {
             Fate::Refused if applied => Err(format!("command {value} was refused, but it is applied")),
-            Fate::Acknowledged if !applied => Err(format!("command {value} is acknowledged, but it is not applied")),
+            Fate::Acknowledged if !applied => {
+                Err(format!("command {value} is acknowledged, but it is not applied"))
+            }
             _ => Ok(()),
         }
     }
@@ -84,6 +86,7 @@ impl Clients {
         let held: std::collections::BTreeSet<u64> = machine.values.iter().copied().collect();
         let acknowledged = self.fates.iter().filter(|(_, fate)| **fate == Fate::Acknowledged);
         let mut lost = acknowledged.filter(|(value, _)| !held.contains(value));
-        lost.next().map_or(Ok(()), |(value, _)| Err(format!("{who} does not hold the acknowledged command {value}")))
+        lost.next()
+            .map_or(Ok(()), |(value, _)| Err(format!("{who} does not hold the acknowledged command {value}")))
     }
 }

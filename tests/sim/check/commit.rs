@@ -51,7 +51,11 @@ impl Commit {
                 }
                 Some(_) => {}
                 None if position > self.list.len() => {
-                    return Err(format!("{} commits {id}, but the list ends at {}", core.me().id, self.list.len()));
+                    return Err(format!(
+                        "{} commits {id}, but the list ends at {}",
+                        core.me().id,
+                        self.list.len()
+                    ));
                 }
                 None => self.list.push(id),
             }
@@ -61,11 +65,14 @@ impl Commit {
 
     fn newly_committed(&self, step: &Step<'_>, core: &RaftCore) -> Verdict {
         let last = self.last().expect("something was just committed");
-        if core.role() != Role::Leader {
-            return Err(format!("{} commits {last} first, but does not lead", core.me().id));
-        }
-        if last.term != core.term() {
-            return Err(format!("{} commits {last} by counting in term {} (figure 8)", core.me().id, core.term()));
+        // A leader that commits its own removal has stepped down when the step ends.
+        let term = match (core.role(), step.before.role) {
+            (Role::Leader, _) => core.term(),
+            (_, Role::Leader) => step.before.term,
+            _ => return Err(format!("{} commits {last} first, but does not lead", core.me().id)),
+        };
+        if last.term != term {
+            return Err(format!("{} commits {last} by counting in term {term} (figure 8)", core.me().id));
         }
         let durable = |id: &raft::ServerId| {
             step.servers.iter().any(|server| {

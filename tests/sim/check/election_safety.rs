@@ -35,10 +35,19 @@ impl ElectionSafety {
             return Err(format!("{other} and {} both lead in term {}", core.me().id, core.term()));
         }
         let voters = core.configuration().voters();
-        let granted = voters.filter(|voter| votes.has(&voter.id, core.term(), &core.me().id)).count();
+        // Where nobody else is asked, the vote for itself is seen on the disk only.
+        let own = &step.server().disk.hard_state;
+        let own = own.term == core.term() && own.voted_for.as_ref() == Some(&core.me().id);
+        let granted = voters
+            .filter(|v| votes.has(&v.id, core.term(), &core.me().id) || (own && v.id == core.me().id))
+            .count();
         if granted < core.configuration().quorum() {
             let needed = core.configuration().quorum();
-            return Err(format!("{} leads in term {} with {granted} of {needed} votes", core.me().id, core.term()));
+            return Err(format!(
+                "{} leads in term {} with {granted} of {needed} votes",
+                core.me().id,
+                core.term()
+            ));
         }
         Ok(())
     }

@@ -37,7 +37,8 @@ pub fn converged(servers: &[SimServer], leader: usize) -> Verdict {
     }
     for member in core.configuration().servers() {
         let server = servers.iter().find(|server| server.peer.id == member.id).ok_or("an unknown member")?;
-        let behind = server.core.is_none() || server.log.last() != core.last() || server.machine.last != core.last();
+        let behind =
+            server.core.is_none() || server.log.last() != core.last() || server.machine.last != core.last();
         if behind {
             return Err(format!(
                 "{} ends at {} and has applied {}, the leader {} ends at {}",
@@ -49,7 +50,12 @@ pub fn converged(servers: &[SimServer], leader: usize) -> Verdict {
             ));
         }
         if server.machine.hash != head.machine.hash || server.machine.values != head.machine.values {
-            return Err(format!("{} and {} are in different states at {}", member.id, head.peer.id, core.last()));
+            return Err(format!(
+                "{} and {} are in different states at {}",
+                member.id,
+                head.peer.id,
+                core.last()
+            ));
         }
     }
     Ok(())

@@ -33,7 +33,10 @@ impl LogMatching {
             let known = *self.entries.entry(entry.id).or_insert(here);
             if known != here {
                 let id = &step.server().peer.id;
-                return Err(format!("{id} holds entry {} after {previous}; elsewhere it is another or follows {}", entry.id, known.1));
+                return Err(format!(
+                    "{id} holds entry {} after {previous}; elsewhere it is another or follows {}",
+                    entry.id, known.1
+                ));
             }
             previous = entry.id;
         }

@@ -1,4 +1,4 @@
-//! M1: one configuration above the commit index of a leader. M2: consecutive configurations share a server in any two
+//! M1: one uncommitted configuration in a leader's log. M2: consecutive configurations share a server in any two
 //! quorums. M3: no change before an own-term entry is committed. M8: who has no vote does not lead once that is committed.
 
 use std::collections::BTreeSet;
@@ -6,20 +6,23 @@ use std::collections::BTreeSet;
 use raft::core::{EntryKind, Role, Write};
 use raft::{Configuration, ServerId};
 
+use super::commit::Commit;
 use super::{Step, Verdict};
 
 /// Judges one step.
 ///
 /// # Errors
 /// A leader with two changes in flight, or one that should have stepped down.
-pub fn stepped(step: &Step<'_>) -> Verdict {
+pub fn stepped(step: &Step<'_>, commit: &Commit) -> Verdict {
     let core = step.core();
     if core.role() != Role::Leader {
         return Ok(());
     }
     if step.before.last != core.last() {
         let log = &step.server().log;
-        let above = log.entries.iter().rev().take_while(|entry| entry.id.index > core.commit_index());
+        // Above what is committed anywhere: a new leader learns late what the old one had committed.
+        let committed = commit.last().unwrap_or_default().index;
+        let above = log.entries.iter().rev().take_while(|entry| entry.id.index > committed);
         let changes = above.filter(|entry| matches!(entry.kind, EntryKind::Configuration(_))).count();
         if changes > 1 {
             return Err(format!("{} leads with {changes} configurations in flight", core.me().id));
@@ -65,7 +68,8 @@ pub fn writes(step: &Step<'_>, write: &Write) -> Verdict {
 /// Whether every quorum of one and every quorum of the other share a server.
 #[must_use]
 pub fn quorums_intersect(a: &Configuration, b: &Configuration) -> bool {
-    let voters = |c: &Configuration| c.voters().map(|server| server.id.clone()).collect::<BTreeSet<ServerId>>();
+    let voters =
+        |c: &Configuration| c.voters().map(|server| server.id.clone()).collect::<BTreeSet<ServerId>>();
     let (left, right) = (voters(a), voters(b));
     let shared = left.intersection(&right).count();
     // Two quorums that avoid each other take as much as they can from what is not shared.
@@ -104,7 +108,11 @@ mod tests {
         let sets = ["a", "ab", "abc", "abcd", "abcde", "bc", "cde", "def", "abf", "abcdef", "ef"];
         for a in sets {
             for b in sets {
-                assert_eq!(quorums_intersect(&voters(a), &voters(b)), slowly(&voters(a), &voters(b)), "{a} {b}");
+                assert_eq!(
+                    quorums_intersect(&voters(a), &voters(b)),
+                    slowly(&voters(a), &voters(b)),
+                    "{a} {b}"
+                );
             }
         }
     }

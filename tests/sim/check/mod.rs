@@ -92,7 +92,7 @@ impl Checks {
         named("election_safety", self.election_safety.stepped(step, &self.one_vote))?;
         named("commit", self.commit.stepped(step))?;
         named("leader_completeness", leader_completeness::stepped(step, &self.commit))?;
-        named("membership", membership::stepped(step))?;
+        named("membership", membership::stepped(step, &self.commit))?;
         named("configuration_in_force", configuration_in_force::stepped(step))?;
         named("progress", progress::stepped(step))
     }

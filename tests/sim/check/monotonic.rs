@@ -12,8 +12,8 @@ use super::{Step, Verdict};
 pub fn stepped(step: &Step<'_>) -> Verdict {
     let (core, before, server) = (step.core(), step.before, step.server());
     let id = &core.me().id;
-    if core.term() < before.term.max(server.highest_term) {
-        let highest = before.term.max(server.highest_term);
+    if core.term() < before.term.max(server.promised) {
+        let highest = before.term.max(server.promised);
         return Err(format!("{id} falls from term {highest} to {}", core.term()));
     }
     if core.commit_index() < before.commit || core.applied_index() < before.applied {
@@ -34,7 +34,11 @@ pub fn stepped(step: &Step<'_>) -> Verdict {
         ));
     }
     if core.last() != server.log.last() {
-        return Err(format!("{id} says its log ends at {}, its writes say {}", core.last(), server.log.last()));
+        return Err(format!(
+            "{id} says its log ends at {}, its writes say {}",
+            core.last(),
+            server.log.last()
+        ));
     }
     let stored = server.disk.newest().map_or(raft::LogIndex::ZERO, |snapshot| snapshot.meta.last.index);
     if server.log.base.index > stored {

@@ -24,14 +24,23 @@ impl OneVote {
     ///
     /// # Errors
     /// A second candidate in one term, or a vote that a crash would undo.
-    pub fn votes(&mut self, voter: &ServerId, term: Term, candidate: &ServerId, durable: &HardState) -> Verdict {
+    pub fn votes(
+        &mut self,
+        voter: &ServerId,
+        term: Term,
+        candidate: &ServerId,
+        durable: &HardState,
+    ) -> Verdict {
         let first = self.votes.entry((voter.clone(), term)).or_insert_with(|| candidate.clone());
         if first != candidate {
             return Err(format!("{voter} votes for {first} and for {candidate} in term {term}"));
         }
-        let kept = durable.term > term || (durable.term == term && durable.voted_for.as_ref() == Some(candidate));
+        let kept =
+            durable.term > term || (durable.term == term && durable.voted_for.as_ref() == Some(candidate));
         if !kept {
-            return Err(format!("{voter} votes for {candidate} in term {term}, but its disk holds {durable:?}"));
+            return Err(format!(
+                "{voter} votes for {candidate} in term {term}, but its disk holds {durable:?}"
+            ));
         }
         Ok(())
     }

@@ -39,9 +39,13 @@ impl StateMachineSafety {
     pub fn stored(&mut self, who: &str, snapshot: &Snapshot) -> Verdict {
         let (meta, state) = (&snapshot.meta, &snapshot.state);
         if meta.last != state.last {
-            return Err(format!("{who} stores a snapshot of {} that holds the state at {}", meta.last, state.last));
+            return Err(format!(
+                "{who} stores a snapshot of {} that holds the state at {}",
+                meta.last, state.last
+            ));
         }
-        if (meta.configuration_index, &meta.configuration) != (state.configuration.0, &state.configuration.1) {
+        if (meta.configuration_index, &meta.configuration) != (state.configuration.0, &state.configuration.1)
+        {
             return Err(format!(
                 "{who} stores a snapshot at {} with the configuration of {}, not of {}",
                 meta.last, meta.configuration_index, state.configuration.0

@@ -85,7 +85,8 @@ impl World {
     pub fn inject(&mut self, from: usize, to: usize, request: Request) {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
-        let received = Received { from, epoch: u64::MAX, sequence: Sequence(u64::MAX), request: request.clone() };
+        let received =
+            Received { from, epoch: u64::MAX, sequence: Sequence(u64::MAX), request: request.clone() };
         let from = self.servers[from].peer.clone();
         self.servers[to].received.insert(reply, received);
         self.step(to, Input::Request { from, request, reply });

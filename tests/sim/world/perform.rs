@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft::core::{
-    Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write,
-};
 use raft::LogIndex;
+use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
 
 use super::{Event, World};
 use crate::check::{Step, acks_durable};
@@ -66,6 +64,11 @@ impl World {
         let Some(target) = self.servers.iter().position(|server| server.peer == *to) else {
             return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
         };
+        if let Some(term) = request.term()
+            && !matches!(request, Request::PreVote { .. })
+        {
+            self.promise(node, term);
+        }
         if let Request::Vote { term, .. } = &request {
             let server = &self.servers[node];
             let id = &server.peer.id;
@@ -96,6 +99,11 @@ impl World {
         }
     }
 
+    fn promise(&mut self, node: usize, term: raft::Term) {
+        let server = &mut self.servers[node];
+        server.promised = server.promised.max(term);
+    }
+
     fn snapshot_for(&mut self, node: usize, request: &Request) -> Option<Snapshot> {
         let Request::InstallSnapshot { meta, .. } = request else { return None };
         self.cover("snapshots sent");
@@ -105,15 +113,21 @@ impl World {
 
     fn respond(&mut self, node: usize, reply: ReplyToken, response: Response) {
         let Some(received) = self.servers[node].received.remove(&reply) else {
-            return self.judge("answers", Err(format!("{} answers {reply:?} twice", self.servers[node].peer.id)));
+            return self
+                .judge("answers", Err(format!("{} answers {reply:?} twice", self.servers[node].peer.id)));
         };
+        if let Some(term) = response.term() {
+            self.promise(node, term);
+        }
         let server = &self.servers[node];
         let verdict = acks_durable::answers(server, &received, &response);
         self.judge("acks_durable", verdict);
-        if let (Request::Vote { .. }, Response::Vote { term, granted: true }) = (&received.request, &response) {
+        if let (Request::Vote { .. }, Response::Vote { term, granted: true }) = (&received.request, &response)
+        {
             let server = &self.servers[node];
             let candidate = &self.servers[received.from].peer.id;
-            let verdict = self.checks.one_vote.votes(&server.peer.id, *term, candidate, &server.disk.hard_state);
+            let verdict =
+                self.checks.one_vote.votes(&server.peer.id, *term, candidate, &server.disk.hard_state);
             self.judge("one_vote", verdict);
         }
         let response = self.forge(response);
@@ -142,7 +156,10 @@ impl World {
         let entries = core.entries(reached.next(), through, usize::MAX);
         let complete = entries.last().is_some_and(|entry| entry.id.index == through);
         if through > reached && !complete {
-            let sentence = format!("{} commits through {through} but does not hold what follows {reached}", server.peer.id);
+            let sentence = format!(
+                "{} commits through {through} but does not hold what follows {reached}",
+                server.peer.id
+            );
             return self.judge("commit", Err(sentence));
         }
         server.to_apply.extend(entries);
@@ -245,7 +262,8 @@ impl World {
         let server = &mut self.servers[node];
         let stored = server.disk.snapshots.iter().find(|snapshot| snapshot.meta == *meta).cloned();
         let Some(snapshot) = stored else {
-            let sentence = format!("{} installs a snapshot of {} that is not stored", server.peer.id, meta.last);
+            let sentence =
+                format!("{} installs a snapshot of {} that is not stored", server.peer.id, meta.last);
             return self.judge("snapshots", Err(sentence));
         };
         let index = meta.last.index;
