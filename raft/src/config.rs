@@ -4,7 +4,6 @@ use thiserror::Error;
 
 /// Tunables of one server. Every member of a cluster should have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Config {
     /// How often a leader says that it lives. Default 50 ms; at least 1 ms. Lower costs messages; higher delays the
     /// noticing of failures and must stay well under `election_timeout`.
