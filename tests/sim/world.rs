@@ -645,7 +645,7 @@ impl World {
 
     /// After healing: a leader is found, a fresh command commits, and all members become equal.
     pub fn settle(&mut self) {
-        let limit = liveness::patience(&self.options.config);
+        let limit = liveness::patience(&self.options, &self.servers);
         let began = self.now;
         if !self.run_until(limit, |world| liveness::ready_leader(&world.servers).is_some()) {
             return self.judge("liveness", Err(format!("no leader within {limit:?} after the faults ended")));

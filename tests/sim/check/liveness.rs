@@ -5,16 +5,23 @@ use std::time::Duration;
 use raft::core::Role;
 
 use super::Verdict;
+use crate::options::Options;
 use crate::server::SimServer;
 
 /// How many longest election timeouts each phase may take. The catalogue asks for 10; the swarm's slowest networks and
 /// disks take a fifth of a timeout for one round trip, so votes split more often than in a real cluster.
 pub const PATIENCE: u32 = 40;
 
-/// How long a phase may take.
+/// How long a phase may take: the bound on elections, and four round trips for every append request that the server
+/// farthest behind needs.
 #[must_use]
-pub fn patience(config: &raft::Config) -> Duration {
-    config.election_timeout * 2 * PATIENCE
+pub fn patience(options: &Options, servers: &[SimServer]) -> Duration {
+    let newest = servers.iter().map(|server| server.log.last().index.0).max().unwrap_or(0);
+    let oldest = servers.iter().map(|server| server.log.last().index.0).min().unwrap_or(0);
+    let requests = (newest - oldest) / options.config.append_entries_max as u64;
+    let trip = 2 * options.delay.1 + options.disk.1;
+    let backlog = trip * 4 * u32::try_from(requests).unwrap_or(u32::MAX);
+    options.config.election_timeout * 2 * PATIENCE + backlog
 }
 
 /// The leader of the newest term that can serve, if there is one (V1).

@@ -26,7 +26,7 @@ impl World {
     /// # Panics
     /// If there is none within the bound on liveness, or an invariant is broken.
     pub fn leader(&mut self) -> usize {
-        let limit = liveness::patience(&self.options.config);
+        let limit = liveness::patience(&self.options, &self.servers);
         let found = self.run_until(limit, |world| liveness::ready_leader(&world.servers).is_some());
         assert!(found, "no leader: {:?}", self.failure);
         liveness::ready_leader(&self.servers).expect("just found")
@@ -46,7 +46,7 @@ impl World {
     /// # Panics
     /// If it does not within the bound on liveness, or an invariant is broken.
     pub fn wait(&mut self, what: &str, holds: impl FnMut(&Self) -> bool) {
-        let limit = liveness::patience(&self.options.config);
+        let limit = liveness::patience(&self.options, &self.servers);
         let held = self.run_until(limit, holds);
         self.sound();
         assert!(held, "waited in vain: {what}");
