@@ -251,6 +251,9 @@ impl World {
             world.start(node);
         }
         world.bootstrap();
+        // Nobody would repeat a bootstrap that a crash undoes.
+        let durable = |world: &Self| world.servers[0].disk.log.last().index > LogIndex::ZERO;
+        world.run_until(Duration::from_secs(1), durable);
         if !world.options.client_every.is_zero() {
             world.schedule(world.options.client_every, Event::Client);
         }

@@ -2,7 +2,7 @@
 //! last entry of what a leader commits is of its own term.
 
 use raft::core::{RaftCore, Role};
-use raft::{EntryId, LogIndex};
+use raft::{EntryId, LogIndex, Term};
 
 use super::{Step, Verdict};
 
@@ -10,6 +10,8 @@ use super::{Step, Verdict};
 #[derive(Debug, Default)]
 pub struct Commit {
     list: Vec<EntryId>,
+    /// The term of the leader that committed it; never falls along the list.
+    by: Vec<Term>,
 }
 
 impl Commit {
@@ -17,6 +19,13 @@ impl Commit {
     #[must_use]
     pub fn last(&self) -> Option<EntryId> {
         self.list.last().copied()
+    }
+
+    /// The newest entry that was committed by a leader of an earlier term than this.
+    #[must_use]
+    pub fn before(&self, term: Term) -> Option<EntryId> {
+        let count = self.by.partition_point(|by| *by < term);
+        count.checked_sub(1).map(|last| self.list[last])
     }
 
     /// How many are committed.
@@ -63,7 +72,7 @@ impl Commit {
         if self.len() > known { self.newly_committed(step, core) } else { Ok(()) }
     }
 
-    fn newly_committed(&self, step: &Step<'_>, core: &RaftCore) -> Verdict {
+    fn newly_committed(&mut self, step: &Step<'_>, core: &RaftCore) -> Verdict {
         let last = self.last().expect("something was just committed");
         // A leader that commits its own removal has stepped down when the step ends.
         let term = match (core.role(), step.before.role) {
@@ -71,6 +80,7 @@ impl Commit {
             (_, Role::Leader) => step.before.term,
             _ => return Err(format!("{} commits {last} first, but does not lead", core.me().id)),
         };
+        self.by.resize(self.list.len(), term);
         if last.term != term {
             return Err(format!("{} commits {last} by counting in term {term} (figure 8)", core.me().id));
         }

@@ -18,7 +18,9 @@ pub const PATIENCE: u32 = 40;
 pub fn patience(options: &Options, servers: &[SimServer]) -> Duration {
     let newest = servers.iter().map(|server| server.log.last().index.0).max().unwrap_or(0);
     let oldest = servers.iter().map(|server| server.log.last().index.0).min().unwrap_or(0);
-    let requests = (newest - oldest) / options.config.append_entries_max as u64;
+    // Entries have about 100 bytes.
+    let batch = options.config.append_entries_max.min(options.config.append_bytes_max / 100).max(1);
+    let requests = (newest - oldest) / batch as u64;
     let trip = 2 * options.delay.1 + options.disk.1;
     let backlog = trip * 4 * u32::try_from(requests).unwrap_or(u32::MAX);
     options.config.election_timeout * 2 * PATIENCE + backlog
