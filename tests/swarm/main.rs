@@ -8,7 +8,7 @@ const EVENTS: u64 = 2500;
 
 #[test]
 fn no_invariant_breaks_under_the_fixed_seeds() {
-    let totals = swarm(1_000_000..1_000_040, EVENTS, 2, |_| {});
+    let totals = swarm(1_000_000..1_000_400, EVENTS, 2, |_| {});
     let failures: Vec<String> = totals
         .failed
         .iter()
