@@ -55,7 +55,7 @@ impl<P: Promoter> Promoter for ReadReplicas<P> {
     }
 
     fn changes(&self, input: &PromoterInput<'_>) -> Changes {
-        let replica = |id: &ServerId| input.state.server(id).is_some_and(|server| is_read_replica(server));
+        let replica = |id: &ServerId| input.state.server(id).is_some_and(is_read_replica);
         let mut changes = self.inner.changes(input);
         changes.promotions.retain(|wish| !replica(&wish.server));
         changes.demotions.retain(|wish| !replica(&wish.server));
