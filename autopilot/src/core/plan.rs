@@ -73,6 +73,8 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
 fn consider(inputs: &Inputs, plan: &mut Plan, candidate: Candidate, gate: Option<&Reason>) {
     let Candidate { server, action, judged } = candidate;
     let (verdict, reason) = match judged {
+        // Only time stands in the way.
+        Err(reason @ (Reason::Grace { .. } | Reason::Probation { .. })) => (Verdict::Deferred, reason),
         Err(reason) => (Verdict::Refused, reason),
         Ok((step, reason)) => {
             let cooling = inputs.cool_down.as_ref().filter(|cool| cool.step == step);
