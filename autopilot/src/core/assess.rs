@@ -18,11 +18,10 @@ pub(super) struct Sample {
 /// What a healthy log must be close to: the end of the leader's. `None` without a leader, and while its log is empty.
 pub(super) fn yardstick(inputs: &Inputs) -> Option<EntryId> {
     let view = &inputs.view;
-    let leader = view.leader.as_ref()?;
     let last = if view.is_leader {
         view.last
     } else {
-        let sample = sample(inputs, leader);
+        let sample = sample(inputs, view.leader.as_ref()?);
         if too_old(inputs, &sample).is_some() {
             return None;
         }
