@@ -4,7 +4,6 @@ use thiserror::Error;
 
 /// Tunables of one server. Every member of a cluster should have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Config {
     /// How often a leader says that it lives. Default 50 ms; at least 1 ms. Lower costs messages; higher delays the
     /// noticing of failures and must stay well under `election_timeout`.
@@ -27,7 +26,8 @@ pub struct Config {
     pub command_bytes_max: usize,
     /// Take a snapshot once this many entries were applied since the last. Default 16,384; at least 1.
     pub snapshot_threshold: u64,
-    /// Take a snapshot once the entries in memory hold this many bytes. Default 64 MiB.
+    /// Take a snapshot once the entries in memory hold this many bytes; at most half of it is kept behind one.
+    /// Default 64 MiB.
     pub snapshot_threshold_bytes: usize,
     /// Entries kept behind a snapshot for followers that are a little late. Default 10,240.
     pub trailing_logs: u64,

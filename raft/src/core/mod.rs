@@ -1,10 +1,438 @@
-//! The consensus core: pure, no clock, no I/O, no tokio.
+//! The consensus core: one server's part of Raft as a pure state machine.
+//!
+//! **What.** [`RaftCore::step`] takes the time and one [`Input`] and appends [`Effect`]s to one ordered list. It reads no
+//! clock, does no I/O, and draws randomness only from the seed given at construction, so that a simulator can run it.
+//!
+//! **Invariants**, asserted after every step: compacted ≤ snapshot ≤ commit ≤ last; the configuration in force is the
+//! last one in snapshot + log; a leader's view of a follower never passes its own log. Nothing leaves this module
+//! before what it depends on was reported durable.
+//!
+//! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
+//!
+//! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
+//! `membership`, `transfer`, `read`, `snapshot`.
 
+mod append;
+mod election;
 mod io;
+mod log;
+mod membership;
 mod message;
+mod progress;
+mod quorum;
+mod read;
+mod replication;
+mod role;
+mod snapshot;
+mod transfer;
+mod writes;
+
+use raft_types::{Configuration, EntryId, LogIndex, ServerAddress, ServerId, Term, Time};
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::config::Config;
 
 pub use io::{
     Effect, Event, HardState, Input, Outcome, Peer, Refusal, ReplyToken, RequestId, Role, Sequence, Write,
     WriteId,
 };
 pub use message::{Entry, EntryKind, Request, Response, SnapshotMeta};
+
+use log::Log;
+use membership::Configurations;
+use role::RoleState;
+use writes::Writes;
+
+/// What a server finds on its disk when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Persisted {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The newest snapshot.
+    pub snapshot: Option<SnapshotMeta>,
+    /// The entry before the first of `entries`.
+    pub base: EntryId,
+    /// The log.
+    pub entries: Vec<Entry>,
+}
+
+/// The disk's content cannot be a server's state: entries are missing between the snapshot and the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the log starts after {base}, but the newest snapshot ends at {snapshot}: entries are missing between them"
+)]
+pub struct RestoreError {
+    /// The entry before the log's first one.
+    pub base: EntryId,
+    /// The last entry in the snapshot; zero without one.
+    pub snapshot: EntryId,
+}
+
+/// What a leader knows of a follower, for observers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerView {
+    /// The last entry known to be durable there and equal to the leader's.
+    pub matched: EntryId,
+    /// When the newest answered request was sent.
+    pub contact: Time,
+    /// Whether it has answered anything in this leader's term yet.
+    pub heard: bool,
+    /// Whether a snapshot is on its way to it.
+    pub snapshotting: bool,
+}
+
+/// One server's consensus state.
+#[derive(Debug)]
+pub struct RaftCore {
+    me: Peer,
+    config: Config,
+    rng: Xoshiro256PlusPlus,
+    now: Time,
+    hard_state: HardState,
+    role: RoleState,
+    leader: Option<Peer>,
+    /// When the leader of this term was last heard.
+    leader_contact: Option<Time>,
+    election_deadline: Time,
+    log: Log,
+    commit: LogIndex,
+    applied: LogIndex,
+    snapshot: Option<SnapshotMeta>,
+    configurations: Configurations,
+    writes: Writes,
+    next_sequence: u64,
+    storage_failed: bool,
+    out: Vec<Effect>,
+}
+
+impl RaftCore {
+    /// Rebuilds a server from its disk. The state machine must already hold `persisted.snapshot`'s state, if there is one.
+    ///
+    /// If the newest snapshot replaced the log and a crash came between the two, the log is reset again here
+    /// (catalogue P02); `effects` then holds the write.
+    ///
+    /// # Errors
+    /// Entries are missing between the snapshot and the log.
+    pub fn restore(
+        me: Peer,
+        config: &Config,
+        seed: u64,
+        now: Time,
+        persisted: Persisted,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Self, RestoreError> {
+        let Persisted { mut hard_state, snapshot, base, entries } = persisted;
+        let snapshot_last = snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last);
+        if base.index > snapshot_last.index {
+            return Err(RestoreError { base, snapshot: snapshot_last });
+        }
+        let log = Log::new(base, entries);
+        // A log that was written was written in a term that had been made durable before.
+        hard_state.term = hard_state.term.max(log.last().term).max(snapshot_last.term);
+        let durable = log.last().index;
+        let mut core = Self {
+            configurations: Configurations::recompute(snapshot.as_ref(), &log),
+            me,
+            config: config.clone(),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            now,
+            hard_state,
+            role: RoleState::Follower,
+            leader: None,
+            leader_contact: None,
+            election_deadline: now,
+            log,
+            commit: snapshot_last.index,
+            applied: snapshot_last.index,
+            snapshot,
+            writes: Writes::new(durable),
+            next_sequence: 1,
+            storage_failed: false,
+            out: Vec::new(),
+        };
+        if core.log.term_at(snapshot_last.index) != Some(snapshot_last.term) {
+            core.reset_log(snapshot_last);
+        }
+        core.reset_election_deadline();
+        core.finish(effects);
+        Ok(core)
+    }
+
+    /// Takes one input at a time that never runs backwards (an earlier `now` counts as the latest one seen), runs the
+    /// timers that are due, and appends what should happen to `effects`.
+    ///
+    /// # Panics
+    /// If one of the module's invariants is broken: going on would risk committed data.
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        if self.storage_failed {
+            self.refuse_everything(&input);
+        } else {
+            self.dispatch(input);
+            self.run_timers();
+        }
+        self.finish(effects);
+    }
+
+    fn dispatch(&mut self, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Request { from, request, reply } => self.on_request(from, request, reply),
+            Input::Response { from, sequence, response } => self.on_response(&from, sequence, response),
+            Input::SendFailed { to, sequence } => self.on_send_failed(&to, sequence),
+            Input::Persisted { through } => self.on_persisted(through),
+            Input::StorageFailed => self.on_storage_failed(),
+            Input::Applied { index } => self.applied = self.applied.max(index),
+            Input::SnapshotTaken { meta } => self.on_snapshot_taken(meta),
+            Input::Bootstrap { request, configuration } => self.on_bootstrap(request, configuration),
+            Input::Propose { request, commands } => self.on_propose(request, commands),
+            Input::Barrier { request } => self.on_barrier(request),
+            Input::Read { request } => self.on_read(request),
+            Input::Change { request, change, expected } => self.on_change(request, &change, expected),
+            Input::Transfer { request, to } => self.on_transfer(request, to),
+        }
+    }
+
+    fn on_request(&mut self, from: Peer, request: Request, reply: ReplyToken) {
+        match request {
+            Request::PreVote { term, last } => self.on_pre_vote(&from, term, last, reply),
+            Request::Vote { term, last, transfer } => self.on_vote(&from, term, last, transfer, reply),
+            Request::Append { term, prev, entries, commit } => {
+                self.on_append(from, term, prev, entries, commit, reply);
+            }
+            Request::Heartbeat { term } => self.on_heartbeat(from, term, reply),
+            Request::InstallSnapshot { term, meta } => self.on_install_snapshot(from, term, meta, reply),
+            Request::TimeoutNow { term } => self.on_timeout_now(&from, term, reply),
+        }
+    }
+
+    fn on_response(&mut self, from: &ServerId, sequence: Sequence, response: Response) {
+        // A rejected pre-vote carries the term that was asked for when a hashicorp/raft server answers, so its term
+        // is judged where the answer is (catalogue E08).
+        if !matches!(response, Response::PreVote { .. })
+            && let Some(term) = response.term()
+            && term > self.hard_state.term
+        {
+            self.become_follower(term, None);
+            return;
+        }
+        match response {
+            Response::PreVote { term, granted } => self.on_pre_vote_response(from, sequence, term, granted),
+            Response::Vote { granted, .. } => self.on_vote_response(from, sequence, granted),
+            Response::Append { success, last_log, .. } => {
+                self.on_append_response(from, sequence, success, last_log);
+            }
+            Response::InstallSnapshot { success, .. } => self.on_snapshot_response(from, sequence, success),
+            Response::TimeoutNow => self.on_timeout_now_response(from, sequence),
+        }
+    }
+
+    fn on_persisted(&mut self, through: WriteId) {
+        let released = self.writes.persisted(through);
+        self.out.extend(released);
+        self.count_own_vote();
+        self.advance_commit();
+    }
+
+    /// Ends a step: closes the pending write and hands the effects over.
+    fn finish(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(write) = self.writes.flush(self.now, self.log.last().index) {
+            self.out.push(Effect::Persist(write));
+        }
+        self.check_invariants();
+        effects.append(&mut self.out);
+    }
+
+    fn check_invariants(&self) {
+        let last = self.log.last().index;
+        let snapshot = self.snapshot_last().index;
+        assert!(self.log.base().index <= snapshot, "nothing is compacted that no snapshot holds");
+        assert!(snapshot <= self.commit && self.commit <= last, "snapshot <= commit <= last");
+        assert!(self.writes.durable() <= last, "nothing is durable that is not in the log");
+        if let RoleState::Leader(leader) = &self.role {
+            for progress in leader.followers.values() {
+                assert!(progress.matched < progress.next, "matched < next");
+                assert!(progress.matched <= last, "a follower matches no more than there is");
+            }
+        }
+    }
+
+    // What the outside may know.
+
+    /// Who this is.
+    #[must_use]
+    pub const fn me(&self) -> &Peer {
+        &self.me
+    }
+
+    /// The role in the present term.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role.role()
+    }
+
+    /// The highest term seen.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// Term and vote as they are in memory.
+    #[must_use]
+    pub const fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    /// The leader of the present term, if known.
+    #[must_use]
+    pub const fn leader(&self) -> Option<&Peer> {
+        self.leader.as_ref()
+    }
+
+    /// When a leader of the present term was last heard; `None` for the leader itself.
+    #[must_use]
+    pub const fn leader_contact(&self) -> Option<Time> {
+        self.leader_contact
+    }
+
+    /// Whether this is a leader whose first own entry is committed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(&self.role, RoleState::Leader(leader) if leader.ready)
+    }
+
+    /// The last entry of the log.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        self.log.last()
+    }
+
+    /// The last entry known to be durable here.
+    #[must_use]
+    pub const fn durable_index(&self) -> LogIndex {
+        self.writes.durable()
+    }
+
+    /// The last entry known to be committed.
+    #[must_use]
+    pub const fn commit_index(&self) -> LogIndex {
+        self.commit
+    }
+
+    /// The last entry reported as applied.
+    #[must_use]
+    pub const fn applied_index(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// The newest durable snapshot.
+    #[must_use]
+    pub const fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.snapshot.as_ref()
+    }
+
+    /// The configuration in force: the last one in the log, committed or not.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.configurations.latest().1
+    }
+
+    /// Where the configuration in force stands.
+    #[must_use]
+    pub fn configuration_index(&self) -> LogIndex {
+        self.configurations.latest().0
+    }
+
+    /// The newest configuration at or below an index, and where it stands.
+    #[must_use]
+    pub fn configuration_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
+        self.configurations.at(index)
+    }
+
+    /// The term of the entry at an index; `None` if it is compacted or not there.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.log.term_at(index)
+    }
+
+    /// Entries in a range, at most `bytes` beyond the first; fewer where the log does not reach.
+    #[must_use]
+    pub fn entries(&self, from: LogIndex, through: LogIndex, bytes: usize) -> Vec<Entry> {
+        self.log.slice(from, through, usize::MAX, bytes)
+    }
+
+    /// Bytes of all entries in memory.
+    #[must_use]
+    pub const fn log_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
+    /// What the leader knows of a follower; `None` unless this is the leader and knows it.
+    #[must_use]
+    pub fn follower(&self, id: &ServerId) -> Option<FollowerView> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let progress = leader.followers.get(id)?;
+        let term = self.log.term_at(progress.matched).unwrap_or_default();
+        Some(FollowerView {
+            matched: EntryId { term, index: progress.matched },
+            contact: progress.contact,
+            heard: progress.acknowledged > Sequence(0),
+            snapshotting: progress.mode == progress::Mode::Snapshot,
+        })
+    }
+
+    /// Whether [`Input::StorageFailed`] was seen.
+    #[must_use]
+    pub const fn storage_failed(&self) -> bool {
+        self.storage_failed
+    }
+
+    /// When [`RaftCore::step`] must be called again, if nothing else happens before.
+    #[must_use]
+    pub fn next_wake(&self) -> Time {
+        if self.storage_failed {
+            return Time::NEVER;
+        }
+        match &self.role {
+            RoleState::Leader(leader) => {
+                let transfer = leader.transfer.as_ref().map_or(Time::NEVER, |t| t.deadline);
+                leader.heartbeat_due.min(transfer)
+            }
+            RoleState::Follower | RoleState::Candidate(_) => self.election_deadline,
+        }
+    }
+
+    fn snapshot_last(&self) -> EntryId {
+        self.snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last)
+    }
+
+    fn respond_after_hard_state(&mut self, reply: ReplyToken, response: Response) {
+        let effect = Effect::Respond { reply, response };
+        self.out.extend(self.writes.after_hard_state(effect));
+    }
+
+    fn refuse(&mut self, request: RequestId, refusal: Refusal) {
+        self.out.push(Effect::Resolve { request, outcome: Outcome::Refused(refusal) });
+    }
+
+    fn not_leader(&self) -> Refusal {
+        Refusal::NotLeader { leader: self.leader.clone() }
+    }
+
+    fn take_sequence(&mut self) -> Sequence {
+        let sequence = Sequence(self.next_sequence);
+        self.next_sequence += 1;
+        sequence
+    }
+}
+
+impl Peer {
+    /// Puts an id and an address together.
+    pub fn new(id: impl Into<ServerId>, address: impl Into<ServerAddress>) -> Self {
+        Self { id: id.into(), address: address.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,421 @@
-//! The driver.
+//! The `Raft` handle and the tasks behind it: one actor that owns the core, a disk thread, an apply thread.
+//!
+//! The actor is the only place where the core is stepped. Everything else reaches it through three bounded queues: what
+//! clients ask, what the transport brings, what disk and state machine report. This is the only part of the crate that
+//! reads a clock or starts tasks.
+#![allow(clippy::disallowed_methods, reason = "the driver is where clock, tasks and threads belong")]
+
+mod actor;
+mod apply;
+mod disk;
+mod observe;
+mod snapshots;
+mod waiters;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerAddress, ServerId, Time};
+use rand::RngExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::core::{Peer, Persisted, RaftCore, SnapshotMeta};
+use crate::error::{
+    BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, StartError, TransferError,
+};
+use crate::state_machine::StateMachine;
+use crate::storage::{LogStore, SnapshotStore, StorageError};
+use crate::transport::Transport;
+
+pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
+
+use actor::{Actor, Command};
+
+/// Requests of other servers that may wait before the core.
+const INBOX: usize = 1024;
+
+/// One server of a cluster. A handle: cheap to clone, usable from any task; the server stops when the last one is
+/// dropped or [`Raft::shutdown`] is called.
+#[derive(Clone)]
+pub struct Raft {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: Peer,
+    command_bytes_max: usize,
+    commands: mpsc::Sender<Command>,
+    metrics: watch::Receiver<Arc<Metrics>>,
+    leadership: watch::Receiver<Leadership>,
+    stop: CancellationToken,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A command that was committed and applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its entry.
+    pub id: EntryId,
+    /// What the state machine answered.
+    pub response: Bytes,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigurationState {
+    /// The members.
+    pub configuration: Configuration,
+    /// Where it stands in the log; the stamp for compare-and-set changes.
+    pub index: LogIndex,
+    /// Whether it is committed.
+    pub committed: bool,
+}
+
+/// Puts a server together. Storage, snapshots and transport are required.
+pub struct RaftBuilder {
+    id: ServerId,
+    state_machine: Box<dyn StateMachine>,
+    config: Config,
+    log_store: Option<Box<dyn LogStore>>,
+    snapshots: Option<Arc<dyn SnapshotStore>>,
+    transport: Option<Arc<dyn Transport>>,
+}
+
+impl RaftBuilder {
+    /// Tunables; [`Config::default`] otherwise.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where term, vote and log are kept.
+    #[must_use]
+    pub fn log_store(mut self, store: impl LogStore) -> Self {
+        self.log_store = Some(Box::new(store));
+        self
+    }
+
+    /// Where snapshots are kept.
+    #[must_use]
+    pub fn snapshots(mut self, store: impl SnapshotStore) -> Self {
+        self.snapshots = Some(Arc::new(store));
+        self
+    }
+
+    /// How the other servers are reached.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Reads what is on disk, restores the state machine from the newest snapshot, and starts the server. A server that
+    /// was never bootstrapped or joined waits to hear from a leader.
+    ///
+    /// # Errors
+    /// A tunable out of bounds, or data that cannot be read or trusted. Nothing was changed.
+    ///
+    /// # Panics
+    /// Without storage, snapshots or transport, and outside a tokio runtime.
+    pub async fn start(self) -> Result<Raft, StartError> {
+        self.config.validate()?;
+        let mut log_store = self.log_store.expect("a log store was given");
+        let snapshots = self.snapshots.expect("a snapshot store was given");
+        let transport = self.transport.expect("a transport was given");
+        let mut state_machine = self.state_machine;
+
+        let store = Arc::clone(&snapshots);
+        let recover = move || -> Result<_, StartError> {
+            let recovered = log_store.recover()?;
+            let snapshot = store.latest()?;
+            if let Some(meta) = &snapshot {
+                let (_, mut state) = store.open(meta.last)?;
+                state_machine.restore(&mut *state).map_err(StartError::Restore)?;
+                state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
+            }
+            let persisted = Persisted {
+                hard_state: recovered.hard_state,
+                snapshot,
+                base: recovered.base,
+                entries: recovered.entries,
+            };
+            Ok((log_store, state_machine, persisted))
+        };
+        let (log_store, state_machine, persisted) =
+            tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
+
+        let me = Peer { id: self.id, address: transport.local_address() };
+        let seed = rand::rng().random();
+        let mut effects = Vec::new();
+        let core = RaftCore::restore(me.clone(), &self.config, seed, Time::ZERO, persisted, &mut effects)
+            .map_err(|error| StorageError::Corrupt {
+                path: "the log".to_owned(),
+                offset: 0,
+                detail: error.to_string(),
+            })?;
+
+        let (commands, commands_receiver) = mpsc::channel(self.config.proposal_queue);
+        let (inbox, inbox_receiver) = mpsc::channel(INBOX);
+        let stop = CancellationToken::new();
+        let (stopped_sender, stopped) = watch::channel(false);
+        transport.start(me.clone(), inbox);
+        let (actor, metrics, leadership) =
+            Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
+        let actor_stop = stop.clone();
+        tokio::spawn(async move {
+            actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
+            let _ = stopped_sender.send(true);
+        });
+        let command_bytes_max = self.config.command_bytes_max;
+        Ok(Raft {
+            inner: Arc::new(Inner { me, command_bytes_max, commands, metrics, leadership, stop, stopped }),
+        })
+    }
+}
+
+impl Raft {
+    /// Starts putting a server together.
+    pub fn builder(id: impl Into<ServerId>, state_machine: impl StateMachine) -> RaftBuilder {
+        RaftBuilder {
+            id: id.into(),
+            state_machine: Box::new(state_machine),
+            config: Config::default(),
+            log_store: None,
+            snapshots: None,
+            transport: None,
+        }
+    }
+
+    /// This server's id.
+    #[must_use]
+    pub fn id(&self) -> &ServerId {
+        &self.inner.me.id
+    }
+
+    /// The address under which the others reach this server.
+    #[must_use]
+    pub fn address(&self) -> &ServerAddress {
+        &self.inner.me.address
+    }
+
+    /// Writes the first configuration of a new cluster. Call it on one server; the other members receive it.
+    ///
+    /// # Errors
+    /// See [`BootstrapError`]. Dropping the future does not undo the call.
+    pub async fn bootstrap(&self, configuration: Configuration) -> Result<(), BootstrapError> {
+        self.ask(|reply| Command::Bootstrap { configuration, reply })
+            .await
+            .unwrap_or(Err(BootstrapError::Stopped))
+    }
+
+    /// Whether this server has a term, a log or a snapshot: it was bootstrapped, or joined a cluster.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        let metrics = self.inner.metrics.borrow();
+        metrics.term.0 > 0 || metrics.last.index.0 > 0
+    }
+
+    /// Replicates a command and applies it. Done once the state machine **of this server** has applied it.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]. Dropping the future does not undo the call.
+    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
+        self.propose_with(command, Bytes::new()).await
+    }
+
+    /// Like [`Raft::propose`], with opaque bytes beside the command.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]. Dropping the future does not undo the call.
+    pub async fn propose_with(
+        &self,
+        command: impl Into<Bytes>,
+        extensions: Bytes,
+    ) -> Result<Applied, ProposeError> {
+        let data = command.into();
+        let size = data.len() + extensions.len();
+        let limit = self.inner.command_bytes_max;
+        if size > limit {
+            return Err(ProposeError::TooLarge { size, limit });
+        }
+        self.ask_now(
+            |reply| Command::Propose { data, extensions, reply },
+            ProposeError::Overloaded,
+            ProposeError::Stopped,
+        )
+        .await
+    }
+
+    /// Waits until everything proposed before is applied on this server, by way of an entry in the log.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]. Dropping the future does not undo the call.
+    pub async fn barrier(&self) -> Result<EntryId, ProposeError> {
+        let barrier = |reply| Command::Barrier { reply };
+        self.ask_now(barrier, ProposeError::Overloaded, ProposeError::Stopped).await.map(|applied| applied.id)
+    }
+
+    /// After this, reads of this server's state machine see every command acknowledged before the call. Asks a quorum
+    /// whether this server still leads; writes nothing.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. Safe to drop.
+    pub async fn linearizable_read(&self) -> Result<LogIndex, ReadError> {
+        self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
+    }
+
+    /// The configuration in force as of the last metrics, at most 20 ms old.
+    #[must_use]
+    pub fn configuration(&self) -> ConfigurationState {
+        let metrics = self.inner.metrics.borrow();
+        ConfigurationState {
+            configuration: metrics.configuration.clone(),
+            index: metrics.configuration_index,
+            committed: metrics.configuration_committed,
+        }
+    }
+
+    /// Adds a voter, promotes a non-voter, or changes a voter's address. Answers where the new configuration stands.
+    ///
+    /// With `expected`, refused unless the configuration in force stands there.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn add_voter(
+        &self,
+        id: ServerId,
+        address: ServerAddress,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        self.change(ConfigurationChange::AddVoter { id, address }, expected).await
+    }
+
+    /// Adds a server that does not vote, or changes a member's address. Otherwise like [`Raft::add_voter`].
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn add_nonvoter(
+        &self,
+        id: ServerId,
+        address: ServerAddress,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        self.change(ConfigurationChange::AddNonvoter { id, address }, expected).await
+    }
+
+    /// Takes a member's vote. Otherwise like [`Raft::add_voter`].
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn demote_voter(
+        &self,
+        id: ServerId,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        self.change(ConfigurationChange::DemoteVoter { id }, expected).await
+    }
+
+    /// Takes a member out. A leader that removes itself hands over once the change is committed. Otherwise like
+    /// [`Raft::add_voter`].
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn remove_server(
+        &self,
+        id: ServerId,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        self.change(ConfigurationChange::RemoveServer { id }, expected).await
+    }
+
+    async fn change(
+        &self,
+        change: ConfigurationChange,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        self.ask(|reply| Command::Change { change, expected, reply })
+            .await
+            .unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    /// Hands leadership to a voter, by default the one with the longest log. Proposals are refused meanwhile.
+    ///
+    /// # Errors
+    /// See [`TransferError`]. Dropping the future does not undo the call.
+    pub async fn transfer_leadership(&self, to: Option<ServerId>) -> Result<(), TransferError> {
+        self.ask(|reply| Command::Transfer { to, reply }).await.unwrap_or(Err(TransferError::Stopped))
+    }
+
+    /// Takes a snapshot now and shortens the log behind it.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]. Dropping the future does not undo the call.
+    pub async fn snapshot(&self) -> Result<SnapshotMeta, SnapshotError> {
+        self.ask(|reply| Command::Snapshot { reply }).await.unwrap_or(Err(SnapshotError::Stopped))
+    }
+
+    /// What this server knows and does; changes at least 20 ms apart, except for role, leader and configuration, which
+    /// show at once.
+    #[must_use]
+    pub fn metrics(&self) -> watch::Receiver<Arc<Metrics>> {
+        self.inner.metrics.clone()
+    }
+
+    /// Whether this server leads, as a stream whose first item is the present.
+    #[must_use]
+    pub fn leadership(&self) -> LeadershipWatch {
+        LeadershipWatch::new(self.inner.leadership.clone())
+    }
+
+    /// Stops the server: not gracefully, see [`Raft::transfer_leadership`] for that. Resolves when all its tasks have
+    /// ended; what clients still wait for ends as stopped. May be called more than once.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        let mut stopped = self.inner.stopped.clone();
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Queues a request, waiting for room. `None` once the server has stopped.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.commands.send(command(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// Queues a request, or fails at once if there is no room.
+    async fn ask_now<T, E>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Command,
+        full: E,
+        stopped: E,
+    ) -> Result<T, E> {
+        let (sender, receiver) = oneshot::channel();
+        match self.inner.commands.try_send(command(sender)) {
+            Ok(()) => receiver.await.unwrap_or(Err(stopped)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(stopped),
+        }
+    }
+}
+
+impl fmt::Debug for Raft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raft").field("id", &self.inner.me.id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RaftBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaftBuilder").field("id", &self.id).finish_non_exhaustive()
+    }
+}

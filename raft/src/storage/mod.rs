@@ -1,7 +1,16 @@
 //! What survives a crash: term and vote, the log, snapshots.
 //!
-//! Three traits, each with a file and a memory implementation. All calls block; the driver makes them from its disk
+//! Two traits, each with a file and a memory implementation. All calls block; the driver makes them from its disk
 //! thread. Files go through [`FileSystem`], so that the simulator runs the same code over disks that fail.
+//! [`DataDirectory`] is where a server begins: it guards a directory and gives the stores in it.
+
+mod directory;
+mod fs;
+mod memory;
+mod memory_fs;
+mod shape;
+mod snapshot_file;
+mod wal;
 
 use std::fmt;
 use std::io;
@@ -9,6 +18,13 @@ use std::io;
 use raft_types::EntryId;
 
 use crate::core::{Entry, HardState, SnapshotMeta, Write};
+
+pub use directory::DataDirectory;
+pub use fs::{File, FileSystem, LockGuard, StdFileSystem};
+pub use memory::{MemoryLog, MemorySnapshots};
+pub use memory_fs::{Always, CrashChoice, Kept, LostPages, MemoryFileSystem, Torn};
+pub use snapshot_file::FileSnapshots;
+pub use wal::{FileLog, LogOptions};
 
 /// The log together with term and vote.
 ///

@@ -3,6 +3,11 @@
 //! The driver hands a request to [`Transport::send`] and hears of its fate through an [`Inbox`]; requests of others come
 //! through the same inbox, each with a [`Responder`].
 
+mod convert;
+mod memory;
+mod tcp;
+pub mod wire;
+
 use std::fmt;
 use std::io;
 
@@ -10,6 +15,9 @@ use raft_types::{ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::{Peer, Request, Response, Sequence, SnapshotMeta};
+
+pub use memory::{MemoryNetwork, MemoryTransport};
+pub use tcp::{TcpOptions, TcpTransport};
 
 /// Carries requests. Sending never blocks: what cannot be queued fails through the inbox like any other request.
 ///

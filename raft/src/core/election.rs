@@ -1,0 +1,367 @@
+//! Becoming and ceasing to be leader: pre-vote, votes, check-quorum.
+//!
+//! Votes are judged by term and log alone, not by this server's view of the configuration: a voter may not know yet
+//! that it is one (catalogue E11, Raft dissertation section 4.1). Removed servers are kept quiet by pre-vote and by the
+//! rule that a server which hears a leader grants nothing.
+
+use std::time::Duration;
+
+use raft_types::{EntryId, ServerId, Term, Time};
+use rand::RngExt;
+
+use super::io::{Effect, Event, Outcome, Peer, Refusal, ReplyToken, Sequence};
+use super::message::{EntryKind, Request, Response};
+use super::progress::Progress;
+use super::quorum;
+use super::role::{Candidate, Leader, RoleState};
+use super::{Input, RaftCore};
+
+impl RaftCore {
+    pub(super) fn reset_election_deadline(&mut self) {
+        let base = u64::try_from(self.config.election_timeout.as_nanos()).unwrap_or(u64::MAX / 2);
+        let extra = self.rng.random_range(0..=base);
+        self.election_deadline = self.now + Duration::from_nanos(base.saturating_add(extra));
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        if matches!(self.role, RoleState::Leader(_)) {
+            self.run_leader_timers();
+        } else if self.now >= self.election_deadline {
+            self.start_election();
+        }
+    }
+
+    fn start_election(&mut self) {
+        self.reset_election_deadline();
+        self.set_leader(None);
+        self.leader_contact = None;
+        if !self.may_campaign() {
+            return;
+        }
+        if self.config.pre_vote {
+            self.ask_for_votes(true, false);
+        } else {
+            self.campaign(false);
+        }
+    }
+
+    fn may_campaign(&self) -> bool {
+        self.configuration().is_voter(&self.me.id) && !self.disk_stalled()
+    }
+
+    /// Whether the oldest unfinished write is older than the limit (catalogue D03).
+    pub(super) fn disk_stalled(&self) -> bool {
+        self.writes.oldest().is_some_and(|since| self.now.since(since) > self.config.disk_stall_limit)
+    }
+
+    /// Enters the next term and votes for itself. The requests leave once both are durable (catalogue E02, E03).
+    pub(super) fn campaign(&mut self, transfer: bool) {
+        let term = self.hard_state.term.next();
+        self.enter_term(term, Some(self.me.id.clone()));
+        self.set_leader(None);
+        self.reset_election_deadline();
+        self.ask_for_votes(false, transfer);
+        self.count_own_vote();
+    }
+
+    fn ask_for_votes(&mut self, pre_vote: bool, transfer: bool) {
+        let mut candidate = Candidate { pre_vote, ..Candidate::default() };
+        let last = self.log.last();
+        let term = self.hard_state.term;
+        let others: Vec<Peer> = self.other_voters().collect();
+        for to in others {
+            let sequence = self.take_sequence();
+            candidate.asked.insert(sequence, to.id.clone());
+            let request = if pre_vote {
+                Request::PreVote { term: term.next(), last }
+            } else {
+                Request::Vote { term, last, transfer }
+            };
+            let effect = Effect::Send { to, sequence, request };
+            self.out.extend(self.writes.after_hard_state(effect));
+        }
+        if pre_vote {
+            candidate.granted.insert(self.me.id.clone());
+        }
+        let was = self.role.role();
+        self.role = RoleState::Candidate(candidate);
+        if was != self.role.role() || !pre_vote {
+            self.notify_role();
+        }
+        self.count_votes();
+    }
+
+    fn other_voters(&self) -> impl Iterator<Item = Peer> {
+        self.configuration()
+            .voters()
+            .filter(|server| server.id != self.me.id)
+            .map(|server| Peer { id: server.id.clone(), address: server.address.clone() })
+    }
+
+    /// A candidate's vote for itself counts once it is durable.
+    pub(super) fn count_own_vote(&mut self) {
+        let durable = self.writes.hard_state_durable();
+        if let RoleState::Candidate(candidate) = &mut self.role
+            && !candidate.pre_vote
+            && durable
+            && candidate.granted.insert(self.me.id.clone())
+        {
+            self.count_votes();
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let RoleState::Candidate(candidate) = &self.role else { return };
+        if !quorum::has_quorum(self.configuration(), |id| candidate.granted.contains(id)) {
+            return;
+        }
+        if candidate.pre_vote {
+            self.campaign(false);
+        } else {
+            self.become_leader();
+        }
+    }
+
+    fn become_leader(&mut self) {
+        let last = self.log.last().index;
+        let followers = self
+            .configuration()
+            .servers()
+            .iter()
+            .filter(|server| server.id != self.me.id)
+            .map(|server| {
+                let peer = Peer { id: server.id.clone(), address: server.address.clone() };
+                (server.id.clone(), Progress::new(peer, last.next(), self.now))
+            })
+            .collect();
+        self.role = RoleState::Leader(Box::new(Leader {
+            followers,
+            first: last.next(),
+            ready: false,
+            heartbeat_due: self.now,
+            uncommitted_bytes: 0,
+            change: None,
+            transfer: None,
+            reads: std::collections::VecDeque::new(),
+            read_round: None,
+        }));
+        self.leader_contact = None;
+        self.set_leader(Some(self.me.clone()));
+        self.notify_role();
+        self.append_own(EntryKind::Noop, bytes::Bytes::new(), bytes::Bytes::new());
+        self.run_leader_timers();
+        self.advance_commit();
+    }
+
+    /// Follows `leader` in `term`, which is at least the present one.
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<Peer>) {
+        let was = self.role.role();
+        let before = self.hard_state.term;
+        let old = std::mem::replace(&mut self.role, RoleState::Follower);
+        if let RoleState::Leader(old) = old {
+            self.leave_leadership(*old, term > before);
+        }
+        if term > before {
+            self.enter_term(term, None);
+            self.set_leader(None);
+        }
+        if leader.is_some() || was == super::Role::Leader {
+            self.set_leader(leader);
+        }
+        if was != super::Role::Follower {
+            self.reset_election_deadline();
+        }
+        if was != super::Role::Follower || term > before {
+            self.notify_role();
+        }
+    }
+
+    fn leave_leadership(&mut self, old: Leader, newer_term: bool) {
+        self.out.push(Effect::Abandon { from: self.commit.next() });
+        if let Some((request, _)) = old.change {
+            self.refuse(request, Refusal::LeadershipLost);
+        }
+        for read in old.reads {
+            self.refuse(read.request, Refusal::NotLeader { leader: None });
+        }
+        if let Some(transfer) = old.transfer {
+            let outcome =
+                if newer_term { Outcome::Transferred } else { Outcome::Refused(Refusal::TransferFailed) };
+            self.out.push(Effect::Resolve { request: transfer.request, outcome });
+        }
+    }
+
+    /// Makes a new term and vote pending. What waited to be said in the old term is not said any more.
+    fn enter_term(&mut self, term: Term, voted_for: Option<ServerId>) {
+        debug_assert!(term > self.hard_state.term);
+        self.hard_state.term = term;
+        self.save_vote(voted_for);
+        self.leader_contact = None;
+        let last_log = self.log.last().index;
+        for effect in self.writes.take_held() {
+            let (reply, response) = match effect {
+                Effect::Respond { reply, response: Response::Append { .. } } => {
+                    (reply, Response::Append { term, success: false, last_log })
+                }
+                Effect::Respond { reply, response: Response::Vote { .. } } => {
+                    (reply, Response::Vote { term, granted: false })
+                }
+                Effect::Respond { reply, response: Response::InstallSnapshot { .. } } => {
+                    (reply, Response::InstallSnapshot { term, success: false })
+                }
+                // Campaigns of older terms are over.
+                Effect::Send { .. } => continue,
+                other => {
+                    self.out.extend(self.writes.after_entries(last_log, other));
+                    continue;
+                }
+            };
+            self.respond_after_hard_state(reply, response);
+        }
+    }
+
+    fn save_vote(&mut self, voted_for: Option<ServerId>) {
+        self.hard_state.voted_for = voted_for;
+        let hard_state = self.hard_state.clone();
+        self.writes.pending().hard_state = Some(hard_state);
+        self.writes.mark_hard_state();
+    }
+
+    pub(super) fn set_leader(&mut self, leader: Option<Peer>) {
+        if self.leader != leader {
+            self.leader.clone_from(&leader);
+            self.out.push(Effect::Notify(Event::Leader { leader }));
+        }
+    }
+
+    fn notify_role(&mut self) {
+        let (role, term) = (self.role.role(), self.hard_state.term);
+        self.out.push(Effect::Notify(Event::Role { role, term }));
+    }
+
+    /// Whether a leader other than `asker` was heard less than an election timeout ago. Remembered by time, so that the
+    /// memory of a dead leader blocks nobody (catalogue E09).
+    fn hears_another_leader(&self, asker: &Peer) -> bool {
+        match &self.role {
+            RoleState::Leader(_) => true,
+            RoleState::Follower | RoleState::Candidate(_) => {
+                self.leader.as_ref().is_some_and(|leader| leader.id != asker.id)
+                    && self
+                        .leader_contact
+                        .is_some_and(|contact| self.now.since(contact) < self.config.election_timeout)
+            }
+        }
+    }
+
+    pub(super) fn on_pre_vote(&mut self, from: &Peer, term: Term, last: EntryId, reply: ReplyToken) {
+        let granted =
+            term >= self.hard_state.term && last >= self.log.last() && !self.hears_another_leader(from);
+        let response = Response::PreVote { term: self.hard_state.term, granted };
+        self.respond_after_hard_state(reply, response);
+    }
+
+    pub(super) fn on_vote(
+        &mut self,
+        from: &Peer,
+        term: Term,
+        last: EntryId,
+        transfer: bool,
+        reply: ReplyToken,
+    ) {
+        let stale = term < self.hard_state.term;
+        if stale || (!transfer && self.hears_another_leader(from)) {
+            let response = Response::Vote { term: self.hard_state.term, granted: false };
+            self.respond_after_hard_state(reply, response);
+            return;
+        }
+        if term > self.hard_state.term {
+            self.become_follower(term, None);
+        }
+        let free = self.hard_state.voted_for.as_ref().is_none_or(|id| *id == from.id);
+        let granted = free && last >= self.log.last() && !matches!(self.role, RoleState::Leader(_));
+        if granted {
+            if self.hard_state.voted_for.is_none() {
+                self.save_vote(Some(from.id.clone()));
+            }
+            self.reset_election_deadline();
+        }
+        let response = Response::Vote { term: self.hard_state.term, granted };
+        self.respond_after_hard_state(reply, response);
+    }
+
+    pub(super) fn on_pre_vote_response(
+        &mut self,
+        from: &ServerId,
+        sequence: Sequence,
+        term: Term,
+        granted: bool,
+    ) {
+        if term > self.hard_state.term.next() {
+            self.become_follower(term, None);
+        } else if granted {
+            self.count_grant(from, sequence, true);
+        }
+    }
+
+    pub(super) fn on_vote_response(&mut self, from: &ServerId, sequence: Sequence, granted: bool) {
+        if granted {
+            self.count_grant(from, sequence, false);
+        }
+    }
+
+    fn count_grant(&mut self, from: &ServerId, sequence: Sequence, pre_vote: bool) {
+        let RoleState::Candidate(candidate) = &mut self.role else { return };
+        if candidate.pre_vote == pre_vote && candidate.asked.get(&sequence) == Some(from) {
+            candidate.granted.insert(from.clone());
+            self.count_votes();
+        }
+    }
+
+    /// Steps down when a quorum has not answered anything sent within an election timeout (check-quorum), or when the
+    /// disk stalls.
+    pub(super) fn check_quorum(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let now = self.now;
+        let contact = quorum::reached_by_quorum(self.configuration(), |id| {
+            if *id == self.me.id {
+                return now;
+            }
+            leader.followers.get(id).map_or(Time::ZERO, |progress| progress.contact)
+        });
+        let lost = contact.is_none_or(|contact| now.since(contact) > self.config.election_timeout);
+        if lost || self.disk_stalled() {
+            self.become_follower(self.hard_state.term, None);
+        }
+    }
+
+    pub(super) fn on_storage_failed(&mut self) {
+        self.storage_failed = true;
+        self.become_follower(self.hard_state.term, None);
+        for effect in self.writes.take_held() {
+            match effect {
+                Effect::Respond { reply, .. } => self.out.push(Effect::Ignore { reply }),
+                Effect::Resolve { request, .. } => self.refuse(request, Refusal::StorageFailed),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn refuse_everything(&mut self, input: &Input) {
+        match input {
+            Input::Request { reply, .. } => self.out.push(Effect::Ignore { reply: *reply }),
+            Input::Bootstrap { request, .. }
+            | Input::Propose { request, .. }
+            | Input::Barrier { request }
+            | Input::Read { request }
+            | Input::Change { request, .. }
+            | Input::Transfer { request, .. } => self.refuse(*request, Refusal::StorageFailed),
+            Input::Applied { index } => self.applied = self.applied.max(*index),
+            Input::Tick
+            | Input::Response { .. }
+            | Input::SendFailed { .. }
+            | Input::Persisted { .. }
+            | Input::StorageFailed
+            | Input::SnapshotTaken { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Configurations: which one is in force, and changing it by one server at a time (Raft dissertation, chapter 4).
+
+use raft_types::{Configuration, ConfigurationChange, LogIndex, ServerId};
+
+use super::RaftCore;
+use super::io::{Effect, Outcome, Peer, Refusal, RequestId};
+use super::log::Log;
+use super::message::{EntryKind, SnapshotMeta};
+use super::progress::Progress;
+use super::role::RoleState;
+
+/// The configurations in snapshot and log, by index. The last one is in force, committed or not; there is always one,
+/// at index zero and empty where nobody was bootstrapped.
+#[derive(Debug)]
+pub(super) struct Configurations(Vec<(LogIndex, Configuration)>);
+
+impl Configurations {
+    pub(super) fn recompute(snapshot: Option<&SnapshotMeta>, log: &Log) -> Self {
+        let first = snapshot.map_or_else(
+            || (LogIndex::ZERO, Configuration::default()),
+            |meta| (meta.configuration_index, meta.configuration.clone()),
+        );
+        let mut all = Self(vec![first]);
+        for entry in log.iter_from(log.base().index.next()) {
+            if let EntryKind::Configuration(configuration) = &entry.kind {
+                all.push(entry.id.index, configuration.clone());
+            }
+        }
+        all
+    }
+
+    /// Adds one. An index that is here already is the snapshot's and the log's copy of the same entry.
+    pub(super) fn push(&mut self, index: LogIndex, configuration: Configuration) {
+        if index > self.latest().0 {
+            self.0.push((index, configuration));
+        }
+    }
+
+    pub(super) fn latest(&self) -> (LogIndex, &Configuration) {
+        let (index, configuration) = self.0.last().expect("there is always one");
+        (*index, configuration)
+    }
+
+    /// The newest one at or below an index.
+    pub(super) fn at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
+        let (found, configuration) =
+            self.0.iter().rev().find(|(at, _)| *at <= index).unwrap_or_else(|| &self.0[0]);
+        (*found, configuration)
+    }
+
+    pub(super) fn truncate_from(&mut self, index: LogIndex) {
+        self.0.retain(|(at, _)| *at < index);
+        assert!(
+            !self.0.is_empty(),
+            "only uncommitted entries are truncated, and one configuration is committed"
+        );
+    }
+
+    /// Forgets everything but the newest one at or below `index`: the log after it is gone.
+    pub(super) fn truncate_after_reset(&mut self, index: LogIndex) {
+        let (at, configuration) = self.at(index);
+        self.0 = vec![(at, configuration.clone())];
+    }
+
+    /// Forgets the ones that a snapshot at `index` supersedes.
+    pub(super) fn compact_through(&mut self, index: LogIndex) {
+        let keep = self.0.iter().rposition(|(at, _)| *at <= index).unwrap_or(0);
+        self.0.drain(..keep);
+    }
+
+    /// Takes a snapshot's, and with it whatever the log keeps after it (catalogue P04).
+    pub(super) fn replace(&mut self, meta: &SnapshotMeta) {
+        self.0.retain(|(at, _)| *at > meta.last.index);
+        self.0.insert(0, (meta.configuration_index, meta.configuration.clone()));
+    }
+}
+
+impl RaftCore {
+    pub(super) fn on_bootstrap(&mut self, request: RequestId, configuration: Configuration) {
+        let pristine = self.hard_state.term.0 == 0 && self.log.last().index.0 == 0 && self.snapshot.is_none();
+        if !pristine {
+            self.refuse(request, Refusal::AlreadyBootstrapped);
+            return;
+        }
+        if let Err(error) = configuration.validate() {
+            self.refuse(request, Refusal::Invalid(error));
+            return;
+        }
+        // Term 1 and index 1, as hashicorp/raft writes it.
+        self.become_follower(raft_types::Term(1), None);
+        self.append_own(EntryKind::Configuration(configuration), bytes::Bytes::new(), bytes::Bytes::new());
+        self.election_deadline = self.now + self.config.heartbeat_interval;
+        let effect = Effect::Resolve { request, outcome: Outcome::Bootstrapped };
+        let last = self.log.last().index;
+        self.out.extend(self.writes.after_entries(last, effect));
+    }
+
+    pub(super) fn on_change(
+        &mut self,
+        request: RequestId,
+        change: &ConfigurationChange,
+        expected: Option<LogIndex>,
+    ) {
+        match self.check_change(change, expected) {
+            Ok(next) if next == *self.configuration() => {
+                let index = self.configuration_index();
+                self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
+            }
+            Ok(next) => self.begin_change(request, next),
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn check_change(
+        &self,
+        change: &ConfigurationChange,
+        expected: Option<LogIndex>,
+    ) -> Result<Configuration, Refusal> {
+        let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
+        if leader.transfer.is_some() {
+            return Err(Refusal::TransferInProgress);
+        }
+        // Without an entry of its own term committed a leader may not know of a change that is (catalogue M01).
+        if !leader.ready {
+            return Err(Refusal::NotReady);
+        }
+        let index = self.configuration_index();
+        if expected.is_some_and(|expected| expected != index) {
+            return Err(Refusal::ConfigurationMoved { index });
+        }
+        if index > self.commit {
+            return Err(Refusal::ChangeInProgress { index });
+        }
+        self.configuration().apply(change).map_err(Refusal::Invalid)
+    }
+
+    fn begin_change(&mut self, request: RequestId, next: Configuration) {
+        let id = self.append_own(EntryKind::Configuration(next), bytes::Bytes::new(), bytes::Bytes::new());
+        self.update_followers();
+        if let Some(leader) = self.leader_mut() {
+            leader.change = Some((request, id.index));
+        }
+        self.replicate_to_all();
+        // Fewer voters may be enough for what is waiting (catalogue M14).
+        self.advance_commit();
+        self.confirm_reads();
+    }
+
+    /// Follows exactly the members of the configuration in force, at their present addresses.
+    fn update_followers(&mut self) {
+        let configuration = self.configuration().clone();
+        let (now, next, me) = (self.now, self.log.last().index.next(), self.me.id.clone());
+        let Some(leader) = self.leader_mut() else { return };
+        leader.followers.retain(|id, _| configuration.server(id).is_some());
+        for server in configuration.servers().iter().filter(|server| server.id != me) {
+            let peer = Peer { id: server.id.clone(), address: server.address.clone() };
+            leader
+                .followers
+                .entry(server.id.clone())
+                .and_modify(|progress| progress.peer.clone_from(&peer))
+                .or_insert_with(|| Progress::new(peer, next, now));
+        }
+    }
+
+    /// Answers a change that is committed now. A leader that is no voter any more hands over and steps down
+    /// (Raft dissertation, section 4.2.2).
+    pub(super) fn finish_change(&mut self) {
+        let commit = self.commit;
+        let Some(leader) = self.leader_mut() else { return };
+        if let Some((request, index)) = leader.change.take_if(|(_, index)| *index <= commit) {
+            self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
+        }
+        if self.configuration_index() <= commit && !self.configuration().is_voter(&self.me.id) {
+            if let Some(heir) = self.best_voter() {
+                self.send_timeout_now(&heir);
+            }
+            self.become_follower(self.hard_state.term, None);
+        }
+    }
+
+    /// The other voter with the longest log.
+    pub(super) fn best_voter(&self) -> Option<ServerId> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        self.configuration()
+            .voters()
+            .filter_map(|server| leader.followers.get(&server.id))
+            .max_by_key(|progress| (progress.matched, progress.contact))
+            .map(|progress| progress.peer.id.clone())
+    }
+}

@@ -1,0 +1,50 @@
+//! Quorum arithmetic over the voters of one configuration. Non-voters never count.
+
+use raft_types::{Configuration, ServerId};
+
+/// The highest value that a quorum of the voters has reached; `None` without voters.
+pub(super) fn reached_by_quorum<T: Ord + Copy>(
+    configuration: &Configuration,
+    value: impl Fn(&ServerId) -> T,
+) -> Option<T> {
+    let mut values: Vec<T> = configuration.voters().map(|server| value(&server.id)).collect();
+    values.sort_unstable_by(|a, b| b.cmp(a));
+    values.get(configuration.quorum() - 1).copied()
+}
+
+/// Whether a quorum of the voters satisfies a condition.
+pub(super) fn has_quorum(configuration: &Configuration, holds: impl Fn(&ServerId) -> bool) -> bool {
+    reached_by_quorum(configuration, holds) == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_types::Server;
+
+    use super::*;
+
+    /// Counts, for every candidate value, who is at least there.
+    fn naive(configuration: &Configuration, value: impl Fn(&ServerId) -> u64) -> Option<u64> {
+        let voters = configuration.voters_count();
+        let reached =
+            |v: u64| configuration.voters().filter(|s| value(&s.id) >= v).count() * 2 > voters && voters > 0;
+        configuration.voters().map(|s| value(&s.id)).filter(|v| reached(*v)).max()
+    }
+
+    #[test]
+    fn agrees_with_counting_for_every_small_cluster() {
+        for voters in 0..=5_usize {
+            let mut servers: Vec<Server> =
+                (0..voters).map(|n| Server::voter(n.to_string(), format!("{n}:1"))).collect();
+            servers.push(Server::nonvoter("9", "9:1"));
+            let configuration = Configuration::new(servers);
+            for assignment in 0..4_u64.pow(6) {
+                let value = |id: &ServerId| {
+                    let n: u32 = id.as_str().parse().expect("a number");
+                    assignment / 4_u64.pow(n.min(5)) % 4
+                };
+                assert_eq!(reached_by_quorum(&configuration, value), naive(&configuration, value));
+            }
+        }
+    }
+}

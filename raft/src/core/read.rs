@@ -1,0 +1,75 @@
+//! Linearizable reads by read index (Raft dissertation, section 6.4): the leader notes its commit index, makes sure that
+//! it still leads, and serves the read once that index is applied.
+//!
+//! A round is confirmed only by answers to requests sent after the read came, told apart by numbers that the leader
+//! makes (catalogue L09). All reads that come during a round share the next one.
+
+use super::RaftCore;
+use super::io::{Effect, Outcome, Refusal, RequestId, Sequence};
+use super::quorum;
+use super::role::{PendingRead, RoleState};
+
+/// Reads that may wait for confirmation at a time.
+const READS_MAX: usize = 65_536;
+
+impl RaftCore {
+    pub(super) fn on_read(&mut self, request: RequestId) {
+        let index = self.commit;
+        let Some(leader) = self.leader_mut() else {
+            let refusal = self.not_leader();
+            self.refuse(request, refusal);
+            return;
+        };
+        if leader.reads.len() >= READS_MAX {
+            self.refuse(request, Refusal::Overloaded);
+            return;
+        }
+        leader.reads.push_back(PendingRead { request, index, after: None });
+        self.start_read_round();
+    }
+
+    /// Starts a round for the reads that belong to none, unless one is under way. Before the first own entry is
+    /// committed, the commit index may be behind what was acknowledged, so reads wait (catalogue L08).
+    pub(super) fn start_read_round(&mut self) {
+        let commit = self.commit;
+        let Some(leader) = self.leader_mut() else { return };
+        let waiting = leader.reads.iter().any(|read| read.after.is_none());
+        if !leader.ready || leader.read_round.is_some() || !waiting {
+            return;
+        }
+        let first = self.send_read_round();
+        if let Some(leader) = self.leader_mut() {
+            leader.read_round = Some(first);
+            for read in leader.reads.iter_mut().filter(|read| read.after.is_none()) {
+                read.after = Some(first);
+                read.index = read.index.max(commit);
+            }
+        }
+        self.confirm_reads();
+    }
+
+    pub(super) fn confirm_reads(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let Some(round) = leader.read_round else { return };
+        let confirmed = quorum::reached_by_quorum(self.configuration(), |id| {
+            if *id == self.me.id {
+                Sequence(u64::MAX)
+            } else {
+                leader.followers.get(id).map_or(Sequence(0), |progress| progress.acknowledged)
+            }
+        });
+        if confirmed.is_none_or(|confirmed| confirmed < round) {
+            return;
+        }
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.read_round = None;
+        while let Some(read) = leader.reads.front()
+            && read.after.is_some_and(|after| after <= round)
+        {
+            let (request, index) = (read.request, read.index);
+            leader.reads.pop_front();
+            self.out.push(Effect::Resolve { request, outcome: Outcome::Read { index } });
+        }
+        self.start_read_round();
+    }
+}

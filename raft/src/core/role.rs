@@ -1,0 +1,68 @@
+//! What a server holds only while it plays a certain part.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use raft_types::{LogIndex, ServerId, Time};
+
+use super::io::{RequestId, Role, Sequence};
+use super::progress::Progress;
+
+#[derive(Debug)]
+pub(super) enum RoleState {
+    Follower,
+    Candidate(Candidate),
+    Leader(Box<Leader>),
+}
+
+impl RoleState {
+    pub(super) const fn role(&self) -> Role {
+        match self {
+            Self::Follower => Role::Follower,
+            Self::Candidate(_) => Role::Candidate,
+            Self::Leader(_) => Role::Leader,
+        }
+    }
+}
+
+/// One round of asking for votes. A new round is a new value, so answers to an earlier one find nothing (catalogue E06).
+#[derive(Debug, Default)]
+pub(super) struct Candidate {
+    /// Only asking whether a campaign would succeed.
+    pub(super) pre_vote: bool,
+    pub(super) granted: BTreeSet<ServerId>,
+    pub(super) asked: BTreeMap<Sequence, ServerId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) followers: BTreeMap<ServerId, Progress>,
+    /// This leader's first entry.
+    pub(super) first: LogIndex,
+    /// Whether that entry is committed.
+    pub(super) ready: bool,
+    pub(super) heartbeat_due: Time,
+    pub(super) uncommitted_bytes: usize,
+    /// Who waits for the configuration change in flight.
+    pub(super) change: Option<(RequestId, LogIndex)>,
+    pub(super) transfer: Option<Transfer>,
+    pub(super) reads: VecDeque<PendingRead>,
+    /// The first request number of the read round under way.
+    pub(super) read_round: Option<Sequence>,
+}
+
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) request: RequestId,
+    pub(super) target: ServerId,
+    pub(super) deadline: Time,
+    /// Whether TimeoutNow has left.
+    pub(super) told: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct PendingRead {
+    pub(super) request: RequestId,
+    pub(super) index: LogIndex,
+    /// Answers to requests from this number on confirm it; `None` until a round starts after it came.
+    pub(super) after: Option<Sequence>,
+}

@@ -1,0 +1,114 @@
+//! Snapshots: sent to followers whose next entry is gone, installed, and used to shorten the log.
+
+use raft_types::{EntryId, LogIndex, ServerId, Term};
+
+use super::RaftCore;
+use super::io::{Effect, Peer, ReplyToken, Sequence};
+use super::message::{Entry, Request, Response, SnapshotMeta};
+use super::progress::{Mode, Sent};
+
+impl RaftCore {
+    /// Sends the newest snapshot; the state itself is the driver's to send along.
+    pub(super) fn send_snapshot(&mut self, id: &ServerId) {
+        let Some(meta) = self.snapshot.clone() else { return };
+        let sequence = self.take_sequence();
+        let (now, term) = (self.now, self.hard_state.term);
+        let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(id)) else {
+            return;
+        };
+        if progress.paused {
+            return;
+        }
+        progress.mode = Mode::Snapshot;
+        progress.sent(sequence, now, Sent::Snapshot { last: meta.last });
+        let to = progress.peer.clone();
+        self.out.push(Effect::Send { to, sequence, request: Request::InstallSnapshot { term, meta } });
+    }
+
+    pub(super) fn on_snapshot_response(&mut self, from: &ServerId, sequence: Sequence, success: bool) {
+        let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(from)) else {
+            return;
+        };
+        let Some(Sent::Snapshot { last }) = progress.answered(sequence) else { return };
+        if success {
+            progress.matched_through(last.index);
+        }
+        let next = progress.matched.next();
+        progress.probe_from(next);
+        progress.paused = !success;
+        self.advance_commit();
+        self.replicate(from);
+        self.continue_transfer(from);
+    }
+
+    /// Takes a leader's snapshot, which is durable here already.
+    ///
+    /// Entries after it are kept only if this log holds the snapshot's last entry; otherwise they are of a history that
+    /// did not happen (Raft paper, figure 13, rules 6 and 7; catalogue P01).
+    pub(super) fn on_install_snapshot(
+        &mut self,
+        from: Peer,
+        term: Term,
+        meta: SnapshotMeta,
+        reply: ReplyToken,
+    ) {
+        let refusal = Response::InstallSnapshot { term: self.hard_state.term, success: false };
+        if !self.follow(from, term, reply, refusal) {
+            return;
+        }
+        if meta.last.index > self.commit {
+            if self.log.term_at(meta.last.index) != Some(meta.last.term) {
+                self.reset_log(meta.last);
+            }
+            self.commit = meta.last.index;
+            self.configurations.replace(&meta);
+            self.snapshot = Some(meta.clone());
+            self.compact();
+            self.notify_configuration();
+            self.out.push(Effect::Restore { meta });
+        }
+        let response = Response::InstallSnapshot { term: self.hard_state.term, success: true };
+        let effect = Effect::Respond { reply, response };
+        let last = self.log.last().index;
+        self.out.extend(self.writes.after_entries(last, effect));
+    }
+
+    pub(super) fn reset_log(&mut self, base: EntryId) {
+        self.log.reset(base);
+        self.configurations.truncate_after_reset(base.index);
+        self.writes.mark_reset(base.index);
+        self.writes.pending().reset_to = Some(base);
+    }
+
+    pub(super) fn on_snapshot_taken(&mut self, meta: SnapshotMeta) {
+        if meta.last.index <= self.snapshot_last().index || meta.last.index > self.commit {
+            return;
+        }
+        self.snapshot = Some(meta);
+        self.compact();
+    }
+
+    /// Drops what the snapshot holds, but for the newest entries before it: followers that are a little late need
+    /// them, within limits on count and bytes.
+    fn compact(&mut self) {
+        let snapshot = self.snapshot_last().index;
+        let base = self.log.base().index;
+        let oldest_kept = LogIndex(snapshot.0.saturating_sub(self.config.trailing_logs)).max(base);
+        let mut bytes: usize = self
+            .log
+            .iter_from(oldest_kept.next())
+            .take_while(|entry| entry.id.index <= snapshot)
+            .map(Entry::size)
+            .sum();
+        let mut through = oldest_kept;
+        while bytes > self.config.snapshot_threshold_bytes / 2 && through < snapshot {
+            through = through.next();
+            bytes -= self.log.get(through).map_or(0, Entry::size);
+        }
+        if through > base {
+            self.log.compact_through(through);
+            self.configurations.compact_through(through);
+            self.writes.pending().compact_through = Some(self.log.base());
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A few servers in one thread, messages delivered at once, disks that finish when told. The simulator goes further.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_types::{Configuration, ConfigurationChange, LogIndex, Server, ServerId, Term, Time};
+
+use super::*;
+
+struct Net {
+    now: Time,
+    cores: BTreeMap<ServerId, RaftCore>,
+    /// Servers whose disk does nothing.
+    stalled: Vec<ServerId>,
+    /// Servers that nothing reaches and that reach nothing.
+    isolated: Vec<ServerId>,
+    writes: Vec<(ServerId, WriteId)>,
+    queue: VecDeque<(ServerId, Input)>,
+    replies: BTreeMap<ReplyToken, (ServerId, Sequence, ServerId)>,
+    outcomes: BTreeMap<RequestId, Outcome>,
+    next: u64,
+}
+
+impl Net {
+    fn new(voters: &[&str], others: &[&str]) -> Self {
+        let mut cores = BTreeMap::new();
+        for (seed, id) in voters.iter().chain(others).enumerate() {
+            let me = Peer::new(*id, format!("{id}:1"));
+            let core = RaftCore::restore(
+                me,
+                &Config::default(),
+                seed as u64,
+                Time::ZERO,
+                Persisted::default(),
+                &mut Vec::new(),
+            );
+            cores.insert(ServerId::from(*id), core.expect("an empty disk"));
+        }
+        let mut net = Self {
+            now: Time::ZERO,
+            cores,
+            stalled: Vec::new(),
+            isolated: Vec::new(),
+            writes: Vec::new(),
+            queue: VecDeque::new(),
+            replies: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            next: 1,
+        };
+        let servers = voters.iter().map(|id| Server::voter(*id, format!("{id}:1"))).collect();
+        let configuration = Configuration::new(servers);
+        let request = net.request(voters[0], |request| Input::Bootstrap { request, configuration });
+        assert_eq!(net.outcomes[&request], Outcome::Bootstrapped);
+        net
+    }
+
+    fn request(&mut self, at: &str, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+        let request = RequestId(self.next);
+        self.next += 1;
+        self.queue.push_back((at.into(), input(request)));
+        self.run();
+        request
+    }
+
+    fn propose(&mut self, at: &str) -> RequestId {
+        self.request(at, |request| Input::Propose {
+            request,
+            commands: vec![(Bytes::from_static(b"x"), Bytes::new())],
+        })
+    }
+
+    fn change(&mut self, at: &str, change: ConfigurationChange) -> RequestId {
+        self.request(at, |request| Input::Change { request, change, expected: None })
+    }
+
+    fn run(&mut self) {
+        while let Some((id, input)) = self.queue.pop_front() {
+            let mut effects = Vec::new();
+            self.cores.get_mut(&id).expect("a server").step(self.now, input, &mut effects);
+            for effect in effects {
+                self.perform(&id, effect);
+            }
+        }
+    }
+
+    fn perform(&mut self, id: &ServerId, effect: Effect) {
+        match effect {
+            Effect::Persist(write) if self.stalled.contains(id) => self.writes.push((id.clone(), write.id)),
+            Effect::Persist(write) => {
+                self.queue.push_back((id.clone(), Input::Persisted { through: write.id }));
+            }
+            Effect::Send { to, sequence, request } => {
+                let cut = self.isolated.contains(id) || self.isolated.contains(&to.id);
+                if cut || !self.cores.contains_key(&to.id) {
+                    self.queue.push_back((id.clone(), Input::SendFailed { to: to.id, sequence }));
+                    return;
+                }
+                let reply = ReplyToken(self.next);
+                self.next += 1;
+                self.replies.insert(reply, (id.clone(), sequence, to.id.clone()));
+                let from = Peer::new(id.as_str(), format!("{id}:1"));
+                self.queue.push_back((to.id, Input::Request { from, request, reply }));
+            }
+            Effect::Respond { reply, response } => {
+                let (to, sequence, from) = self.replies.remove(&reply).expect("asked once");
+                self.queue.push_back((to, Input::Response { from, sequence, response }));
+            }
+            Effect::Ignore { reply } => {
+                let (to, sequence, from) = self.replies.remove(&reply).expect("asked once");
+                self.queue.push_back((to, Input::SendFailed { to: from, sequence }));
+            }
+            Effect::Commit { through } => {
+                self.queue.push_back((id.clone(), Input::Applied { index: through }));
+            }
+            Effect::Restore { meta } => {
+                self.queue.push_back((id.clone(), Input::Applied { index: meta.last.index }));
+            }
+            Effect::Resolve { request, outcome } => {
+                assert!(self.outcomes.insert(request, outcome).is_none(), "each request is answered once");
+            }
+            Effect::Abandon { .. } | Effect::Notify(_) => {}
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis / 10 {
+            self.now = self.now + Duration::from_millis(10);
+            let ids: Vec<ServerId> = self.cores.keys().cloned().collect();
+            for id in ids {
+                self.queue.push_back((id, Input::Tick));
+            }
+            self.run();
+        }
+    }
+
+    fn leader(&self) -> String {
+        let newest = self.cores.values().filter(|c| c.role() == Role::Leader).max_by_key(|c| c.term());
+        newest.expect("a leader").me().id.to_string()
+    }
+
+    fn core(&self, id: &str) -> &RaftCore {
+        &self.cores[&ServerId::from(id)]
+    }
+}
+
+#[test]
+fn three_servers_elect_the_bootstrapped_one_and_commit() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    assert_eq!(net.leader(), "a");
+    net.propose("a");
+    for core in net.cores.values() {
+        assert_eq!(core.commit_index(), net.core("a").last().index);
+        assert_eq!(core.leader().map(|l| l.id.as_str()), Some("a"));
+    }
+}
+
+#[test]
+fn a_single_voter_commits_only_what_it_has_synced() {
+    let mut net = Net::new(&["a"], &[]);
+    net.pass(100);
+    net.stalled.push("a".into());
+    net.propose("a");
+    let core = net.core("a");
+    assert_eq!(core.commit_index(), core.last().index.previous());
+    for (id, through) in std::mem::take(&mut net.writes) {
+        net.queue.push_back((id, Input::Persisted { through }));
+    }
+    net.run();
+    assert_eq!(net.core("a").commit_index(), net.core("a").last().index);
+}
+
+#[test]
+fn a_leader_does_not_count_itself_before_its_sync() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.stalled.push("a".into());
+    net.isolated.push("c".into());
+    net.propose("a");
+    let core = net.core("a");
+    assert_eq!(core.follower(&"b".into()).expect("a leader").matched, core.last());
+    assert_eq!(core.commit_index(), core.last().index.previous());
+}
+
+#[test]
+fn a_follower_acknowledges_only_what_it_has_synced() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.stalled.push("b".into());
+    net.propose("a");
+    net.pass(100);
+    assert_eq!(net.core("b").last(), net.core("a").last());
+    assert_eq!(net.core("a").commit_index(), net.core("a").last().index.previous());
+}
+
+#[test]
+fn an_isolated_leader_steps_down_and_its_return_deposes_nobody() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.isolated.push("a".into());
+    net.pass(3000);
+    let leader = net.leader();
+    let term = net.core(&leader).term();
+    assert_ne!(leader, "a");
+    assert_eq!(net.core("a").role(), Role::Candidate);
+    assert!(net.core("a").term() < term, "pre-vote keeps the isolated server's term");
+    net.isolated.clear();
+    net.pass(1000);
+    assert_eq!((net.leader(), net.core(&leader).term()), (leader, term));
+}
+
+#[test]
+fn nonvoters_receive_the_log_and_never_count() {
+    let mut net = Net::new(&["a"], &["n"]);
+    net.pass(100);
+    let request = net.change("a", ConfigurationChange::AddNonvoter { id: "n".into(), address: "n:1".into() });
+    assert!(matches!(net.outcomes[&request], Outcome::Changed { .. }));
+    assert_eq!(net.core("n").last(), net.core("a").last());
+    net.isolated.push("n".into());
+    net.propose("a");
+    assert_eq!(net.core("a").commit_index(), net.core("a").last().index);
+}
+
+#[test]
+fn one_change_at_a_time_and_only_on_the_expected_configuration() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.isolated.extend(["b".into(), "c".into()]);
+    let first = net.change("a", ConfigurationChange::DemoteVoter { id: "b".into() });
+    let index = net.core("a").configuration_index();
+    let second = net.change("a", ConfigurationChange::DemoteVoter { id: "c".into() });
+    assert!(!net.outcomes.contains_key(&first));
+    assert_eq!(net.outcomes[&second], Outcome::Refused(Refusal::ChangeInProgress { index }));
+    let third = net.request("a", |request| Input::Change {
+        request,
+        change: ConfigurationChange::DemoteVoter { id: "c".into() },
+        expected: Some(LogIndex(1)),
+    });
+    assert_eq!(net.outcomes[&third], Outcome::Refused(Refusal::ConfigurationMoved { index }));
+}
+
+#[test]
+fn a_leader_that_removes_itself_hands_over() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let request = net.change("a", ConfigurationChange::RemoveServer { id: "a".into() });
+    assert!(matches!(net.outcomes[&request], Outcome::Changed { .. }));
+    assert_ne!(net.core("a").role(), Role::Leader);
+    net.pass(50);
+    assert_ne!(net.leader(), "a");
+}
+
+#[test]
+fn transfer_moves_leadership_at_once_and_refuses_nonvoters() {
+    let mut net = Net::new(&["a", "b", "c"], &["n"]);
+    net.pass(200);
+    net.change("a", ConfigurationChange::AddNonvoter { id: "n".into(), address: "n:1".into() });
+    let refused = net.request("a", |request| Input::Transfer { request, to: Some("n".into()) });
+    assert_eq!(net.outcomes[&refused], Outcome::Refused(Refusal::InvalidTarget));
+    let request = net.request("a", |request| Input::Transfer { request, to: Some("b".into()) });
+    assert_eq!(net.outcomes[&request], Outcome::Transferred);
+    assert_eq!(net.leader(), "b");
+}
+
+#[test]
+fn a_transfer_to_a_dead_target_fails_and_writes_go_on() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.isolated.push("b".into());
+    net.propose("a");
+    let request = net.request("a", |request| Input::Transfer { request, to: Some("b".into()) });
+    let write = net.propose("a");
+    assert_eq!(net.outcomes[&write], Outcome::Refused(Refusal::TransferInProgress));
+    net.pass(1000);
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::TransferFailed));
+    let write = net.propose("a");
+    assert!(matches!(net.outcomes[&write], Outcome::Proposed { .. }));
+}
+
+#[test]
+fn reads_wait_for_a_quorum() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let served = net.request("a", |request| Input::Read { request });
+    assert_eq!(net.outcomes[&served], Outcome::Read { index: net.core("a").commit_index() });
+    net.isolated.extend(["b".into(), "c".into()]);
+    let waiting = net.request("a", |request| Input::Read { request });
+    assert!(!net.outcomes.contains_key(&waiting));
+    net.pass(1000);
+    assert_eq!(net.outcomes[&waiting], Outcome::Refused(Refusal::NotLeader { leader: None }));
+}
+
+#[test]
+fn a_forged_timeout_now_is_ignored() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let term = net.core("a").term();
+    for (from, term) in [("c", None), ("a", Some(Term(0)))] {
+        let reply = ReplyToken(u64::MAX);
+        net.replies.insert(reply, ("c".into(), Sequence(u64::MAX), "b".into()));
+        let from = Peer::new(from, "x:1");
+        net.queue
+            .push_back(("b".into(), Input::Request { from, request: Request::TimeoutNow { term }, reply }));
+        net.run();
+    }
+    assert_eq!((net.leader().as_str(), net.core("b").term()), ("a", term));
+}
+
+#[test]
+fn a_fresh_member_gets_the_snapshot_when_the_log_is_gone() {
+    let mut net = Net::new(&["a"], &["n"]);
+    net.pass(100);
+    for core in net.cores.values_mut() {
+        core.config.trailing_logs = 0;
+    }
+    for _ in 0..5 {
+        net.propose("a");
+    }
+    let (index, configuration) = net.core("a").configuration_at(net.core("a").commit_index());
+    let meta = SnapshotMeta {
+        last: net.core("a").last(),
+        configuration: configuration.clone(),
+        configuration_index: index,
+        size: 0,
+    };
+    net.queue.push_back(("a".into(), Input::SnapshotTaken { meta: meta.clone() }));
+    net.run();
+    assert_eq!(net.core("a").term_at(LogIndex(1)), None);
+    net.change("a", ConfigurationChange::AddNonvoter { id: "n".into(), address: "n:1".into() });
+    assert_eq!(net.core("n").snapshot().map(|m| m.last), Some(meta.last));
+    assert_eq!(net.core("n").last(), net.core("a").last());
+    assert_eq!(net.core("n").configuration(), net.core("a").configuration());
+}
+
+#[test]
+fn a_failed_store_ends_leadership_and_silences_the_server() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.queue.push_back(("a".into(), Input::StorageFailed));
+    net.run();
+    assert_eq!(net.core("a").role(), Role::Follower);
+    let refused = net.propose("a");
+    assert_eq!(net.outcomes[&refused], Outcome::Refused(Refusal::StorageFailed));
+    net.pass(2000);
+    assert_ne!(net.leader(), "a");
+}
+
+#[test]
+fn a_restarted_follower_learns_the_commit_index_of_an_idle_leader() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.propose("a");
+    let old = net.core("b");
+    let persisted = Persisted {
+        hard_state: old.hard_state().clone(),
+        entries: old.entries(LogIndex(1), old.last().index, usize::MAX),
+        ..Persisted::default()
+    };
+    let me = old.me().clone();
+    let core = RaftCore::restore(me, &Config::default(), 9, net.now, persisted, &mut Vec::new());
+    net.cores.insert("b".into(), core.expect("a whole log"));
+    assert_eq!(net.core("b").commit_index(), LogIndex(0));
+    net.pass(100);
+    assert_eq!(net.core("b").commit_index(), net.core("a").commit_index());
+}

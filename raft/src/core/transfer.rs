@@ -1,0 +1,96 @@
+//! Handing leadership over (Raft dissertation, section 3.10).
+
+use raft_types::{ServerId, Term};
+
+use super::RaftCore;
+use super::io::{Effect, Outcome, Peer, Refusal, ReplyToken, RequestId, Sequence};
+use super::message::{Request, Response};
+use super::progress::Sent;
+use super::role::{RoleState, Transfer};
+
+impl RaftCore {
+    pub(super) fn on_transfer(&mut self, request: RequestId, to: Option<ServerId>) {
+        let RoleState::Leader(leader) = &self.role else {
+            let refusal = self.not_leader();
+            self.refuse(request, refusal);
+            return;
+        };
+        if leader.transfer.is_some() {
+            self.refuse(request, Refusal::TransferInProgress);
+            return;
+        }
+        let target = to.or_else(|| self.best_voter());
+        let valid = |id: &ServerId| *id != self.me.id && self.configuration().is_voter(id);
+        let Some(target) = target.filter(valid) else {
+            self.refuse(request, Refusal::InvalidTarget);
+            return;
+        };
+        let deadline = self.now + self.config.election_timeout;
+        if let Some(leader) = self.leader_mut() {
+            leader.transfer = Some(Transfer { request, target: target.clone(), deadline, told: false });
+        }
+        self.replicate(&target);
+        self.continue_transfer(&target);
+    }
+
+    /// Tells the target to campaign once it has everything. From the start of a transfer nothing is appended, so it
+    /// catches up (catalogue L01).
+    pub(super) fn continue_transfer(&mut self, from: &ServerId) {
+        let last = self.log.last().index;
+        let Some(leader) = self.leader_mut() else { return };
+        let Some(transfer) = &mut leader.transfer else { return };
+        let caught_up = leader.followers.get(from).is_some_and(|progress| progress.matched == last);
+        if transfer.target == *from && !transfer.told && caught_up {
+            transfer.told = true;
+            self.send_timeout_now(from);
+        }
+    }
+
+    pub(super) fn send_timeout_now(&mut self, to: &ServerId) {
+        let sequence = self.take_sequence();
+        let (now, term) = (self.now, self.hard_state.term);
+        let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
+            return;
+        };
+        progress.sent(sequence, now, Sent::TimeoutNow);
+        let to = progress.peer.clone();
+        let request = Request::TimeoutNow { term: Some(term) };
+        self.out.push(Effect::Send { to, sequence, request });
+    }
+
+    pub(super) fn expire_transfer(&mut self) {
+        let now = self.now;
+        let due =
+            |leader: &mut super::role::Leader| leader.transfer.as_ref().is_some_and(|t| now >= t.deadline);
+        if self.leader_mut().is_some_and(due) {
+            self.fail_transfer();
+        }
+    }
+
+    pub(super) fn fail_transfer(&mut self) {
+        if let Some(transfer) = self.leader_mut().and_then(|leader| leader.transfer.take()) {
+            let outcome = Outcome::Refused(Refusal::TransferFailed);
+            self.out.push(Effect::Resolve { request: transfer.request, outcome });
+        }
+    }
+
+    pub(super) fn on_timeout_now_response(&mut self, from: &ServerId, sequence: Sequence) {
+        if let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(from)) {
+            progress.answered(sequence);
+        }
+    }
+
+    /// Campaigns without asking first, if it is the leader that says so, in this term, and this server may lead
+    /// (catalogue E18).
+    pub(super) fn on_timeout_now(&mut self, from: &Peer, term: Option<Term>, reply: ReplyToken) {
+        let of_this_term = term.is_none_or(|term| term == self.hard_state.term);
+        let of_the_leader = self.leader.as_ref().is_some_and(|leader| leader.id == from.id);
+        let mine_to_take = self.configuration().is_voter(&self.me.id) && !self.disk_stalled();
+        if of_this_term && of_the_leader && mine_to_take && !matches!(self.role, RoleState::Leader(_)) {
+            self.out.push(Effect::Respond { reply, response: Response::TimeoutNow });
+            self.campaign(true);
+        } else {
+            self.out.push(Effect::Ignore { reply });
+        }
+    }
+}

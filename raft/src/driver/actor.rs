@@ -1,0 +1,555 @@
+//! The one task that owns the core.
+//!
+//! Each turn waits for something, takes whatever is there from every queue in batches, steps the core, and performs the
+//! effects. Disk and state machine get one batch at a time; what comes meanwhile forms the next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_types::{Configuration, ConfigurationChange, LogIndex, ServerId, Term, Time};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::apply::{Apply, ApplyReply, Work};
+use super::disk::Disk;
+use super::observe::{Leadership, Metrics, metrics_of};
+use super::waiters::Waiter;
+use crate::config::Config;
+use crate::core::{
+    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Role, Sequence,
+    SnapshotMeta, Write,
+};
+use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
+use crate::state_machine::StateMachine;
+use crate::storage::{LogStore, SnapshotStore, StorageError};
+use crate::transport::{Incoming, Responder, Transport};
+
+/// What one turn takes from a queue.
+const BATCH: usize = 1024;
+/// Bytes of entries handed to the state machine at a time, beyond the first.
+const APPLY_BYTES: usize = 4 << 20;
+/// How far apart routine metrics are.
+const METRICS_INTERVAL: Duration = Duration::from_millis(20);
+/// How long stopping waits for a thread that is stuck in a system call.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Reports that may wait before the core.
+const REPORTS: usize = 64;
+
+/// What clients ask.
+pub(super) enum Command {
+    Propose {
+        data: Bytes,
+        extensions: Bytes,
+        reply: ApplyReply,
+    },
+    Barrier {
+        reply: ApplyReply,
+    },
+    Read {
+        reply: oneshot::Sender<Result<LogIndex, ReadError>>,
+    },
+    Bootstrap {
+        configuration: Configuration,
+        reply: oneshot::Sender<Result<(), BootstrapError>>,
+    },
+    Change {
+        change: ConfigurationChange,
+        expected: Option<LogIndex>,
+        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
+    },
+    Transfer {
+        to: Option<ServerId>,
+        reply: oneshot::Sender<Result<(), TransferError>>,
+    },
+    Snapshot {
+        reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
+    },
+}
+
+/// What the threads report.
+pub(super) enum Report {
+    Persisted { through: crate::core::WriteId },
+    StorageFailed { error: StorageError },
+    Applied { index: LogIndex },
+    SnapshotStarted,
+    SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
+    SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
+    SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
+}
+
+struct Pending {
+    index: LogIndex,
+    term: Term,
+    reply: ApplyReply,
+}
+
+pub(super) struct Actor {
+    pub(super) core: RaftCore,
+    pub(super) config: Config,
+    start: Instant,
+    effects: Vec<Effect>,
+    transport: Arc<dyn Transport>,
+    pub(super) snapshots: Arc<dyn SnapshotStore>,
+    disk: Disk,
+    disk_busy: bool,
+    writes: Vec<Write>,
+    apply: Apply,
+    apply_busy: bool,
+    /// The last entry handed to the state machine, or the end of the snapshot it was told to restore.
+    pub(super) handed: LogIndex,
+    restore: Option<SnapshotMeta>,
+    pub(super) snapshotting: bool,
+    pub(super) snapshot_waiters: Vec<oneshot::Sender<Result<SnapshotMeta, SnapshotError>>>,
+    pub(super) receiving_snapshot: bool,
+    next_id: u64,
+    replies: BTreeMap<ReplyToken, Responder>,
+    waiters: BTreeMap<RequestId, Waiter>,
+    pending: VecDeque<Pending>,
+    reads: BTreeMap<LogIndex, Vec<oneshot::Sender<Result<LogIndex, ReadError>>>>,
+    reports: mpsc::Receiver<Report>,
+    pub(super) report_sender: mpsc::Sender<Report>,
+    metrics: watch::Sender<Arc<Metrics>>,
+    metrics_due: Time,
+    metrics_now: bool,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        core: RaftCore,
+        config: Config,
+        log_store: Box<dyn LogStore>,
+        state_machine: Box<dyn StateMachine>,
+        snapshots: Arc<dyn SnapshotStore>,
+        transport: Arc<dyn Transport>,
+    ) -> (Self, watch::Receiver<Arc<Metrics>>, watch::Receiver<Leadership>) {
+        let (report_sender, reports) = mpsc::channel(REPORTS);
+        let start = Instant::now();
+        let (metrics, metrics_receiver) = watch::channel(Arc::new(metrics_of(&core, start)));
+        let (leadership, leadership_receiver) = watch::channel(Leadership::Follower { leader: None });
+        let actor = Self {
+            start,
+            effects: Vec::new(),
+            disk: Disk::start(log_store, report_sender.clone()),
+            disk_busy: false,
+            writes: Vec::new(),
+            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone()),
+            apply_busy: false,
+            handed: core.applied_index(),
+            restore: None,
+            snapshotting: false,
+            snapshot_waiters: Vec::new(),
+            receiving_snapshot: false,
+            next_id: 0,
+            replies: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            pending: VecDeque::new(),
+            reads: BTreeMap::new(),
+            reports,
+            report_sender,
+            metrics,
+            metrics_due: Time::ZERO,
+            metrics_now: false,
+            leadership,
+            core,
+            config,
+            snapshots,
+            transport,
+        };
+        (actor, metrics_receiver, leadership_receiver)
+    }
+
+    pub(super) async fn run(
+        mut self,
+        effects: Vec<Effect>,
+        mut commands: mpsc::Receiver<Command>,
+        mut inbox: mpsc::Receiver<Incoming>,
+        stop: CancellationToken,
+    ) {
+        self.effects = effects;
+        self.perform();
+        let mut arrived = Vec::with_capacity(BATCH);
+        let mut asked = Vec::with_capacity(BATCH);
+        let mut reported = Vec::with_capacity(REPORTS);
+        loop {
+            let wake = self.start + self.wake().since(Time::ZERO);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = self.reports.recv_many(&mut reported, REPORTS) => {}
+                count = inbox.recv_many(&mut arrived, BATCH) => if count == 0 { break },
+                count = commands.recv_many(&mut asked, BATCH) => if count == 0 { break },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // Whatever woke us, every queue gets its turn.
+            take_waiting(&mut self.reports, &mut reported, REPORTS);
+            take_waiting(&mut inbox, &mut arrived, BATCH);
+            take_waiting(&mut commands, &mut asked, BATCH);
+            for report in reported.drain(..) {
+                self.on_report(report);
+            }
+            for incoming in arrived.drain(..) {
+                self.on_incoming(incoming);
+            }
+            self.on_commands(&mut asked);
+            self.step(Input::Tick);
+            self.perform();
+            self.publish();
+        }
+        self.stop().await;
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wake(&self) -> Time {
+        let far = self.now() + Duration::from_secs(3600);
+        self.core.next_wake().min(self.metrics_due).min(far)
+    }
+
+    pub(super) fn step(&mut self, input: Input) {
+        let now = self.now();
+        self.core.step(now, input, &mut self.effects);
+    }
+
+    fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Persisted { through } => {
+                self.disk_busy = false;
+                self.step(Input::Persisted { through });
+            }
+            Report::StorageFailed { error } => self.on_storage_failed(&error),
+            Report::Applied { index } => {
+                self.apply_busy = false;
+                self.step(Input::Applied { index });
+                self.serve_reads();
+            }
+            Report::SnapshotStarted => self.apply_busy = false,
+            Report::SnapshotTaken { result } => self.on_snapshot_taken(result),
+            Report::SnapshotReceived { from, request, responder, result } => {
+                self.receiving_snapshot = false;
+                match result {
+                    Ok(()) => self.on_request(from, request, responder),
+                    Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
+                }
+            }
+            Report::SnapshotUnsendable { to, sequence, error } => {
+                warn!(%error, follower = %to, "cannot read the snapshot to send");
+                self.step(Input::SendFailed { to, sequence });
+            }
+        }
+    }
+
+    fn on_storage_failed(&mut self, error: &StorageError) {
+        if !self.core.storage_failed() {
+            error!(%error, "the store failed; this server takes no part until it is restarted");
+            self.step(Input::StorageFailed);
+            self.metrics_now = true;
+        }
+    }
+
+    fn on_incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Request { from, request, responder } => self.on_request(from, request, responder),
+            Incoming::Snapshot { from, request, meta, state, responder } => {
+                self.receive_snapshot(from, request, meta, state, responder);
+            }
+            Incoming::Response { from, sequence, response } => {
+                self.step(Input::Response { from, sequence, response });
+            }
+            Incoming::SendFailed { to, sequence, reason } => {
+                debug!(peer = %to, %reason, "no answer");
+                self.step(Input::SendFailed { to, sequence });
+            }
+        }
+    }
+
+    pub(super) fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
+        let reply = ReplyToken(self.take_id());
+        self.replies.insert(reply, responder);
+        self.step(Input::Request { from, request, reply });
+    }
+
+    /// Takes a batch of requests; neighbouring proposals become one.
+    fn on_commands(&mut self, commands: &mut Vec<Command>) {
+        let mut batch = Vec::new();
+        let mut replies = Vec::new();
+        for command in commands.drain(..) {
+            match command {
+                Command::Propose { data, extensions, reply } => {
+                    batch.push((data, extensions));
+                    replies.push(reply);
+                }
+                other => {
+                    self.propose(std::mem::take(&mut batch), std::mem::take(&mut replies));
+                    self.on_command(other);
+                }
+            }
+        }
+        self.propose(batch, replies);
+    }
+
+    fn propose(&mut self, commands: Vec<(Bytes, Bytes)>, replies: Vec<ApplyReply>) {
+        if !commands.is_empty() {
+            let request = self.wait(Waiter::Proposals(replies));
+            self.step(Input::Propose { request, commands });
+            self.settle();
+        }
+    }
+
+    fn wait(&mut self, waiter: Waiter) -> RequestId {
+        let request = RequestId(self.take_id());
+        self.waiters.insert(request, waiter);
+        request
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let input = match command {
+            Command::Propose { data, extensions, reply } => {
+                return self.propose(vec![(data, extensions)], vec![reply]);
+            }
+            Command::Barrier { reply } => {
+                Input::Barrier { request: self.wait(Waiter::Proposals(vec![reply])) }
+            }
+            Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
+            Command::Bootstrap { configuration, reply } => {
+                Input::Bootstrap { request: self.wait(Waiter::Bootstrap(reply)), configuration }
+            }
+            Command::Change { change, expected, reply } => {
+                Input::Change { request: self.wait(Waiter::Change(reply)), change, expected }
+            }
+            Command::Transfer { to, reply } => {
+                Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
+            }
+            Command::Snapshot { reply } => {
+                if self.core.applied_index() <= self.snapshot_index() {
+                    let _ = reply.send(Err(SnapshotError::NothingNew));
+                } else {
+                    self.snapshot_waiters.push(reply);
+                }
+                return;
+            }
+        };
+        self.step(input);
+        self.settle();
+    }
+
+    /// Performs effects until a pass leaves none.
+    fn perform(&mut self) {
+        self.settle();
+        self.feed_disk();
+        self.feed_state_machine();
+    }
+
+    fn settle(&mut self) {
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                self.perform_one(effect);
+            }
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(write) => self.writes.push(write),
+            Effect::Send { to, sequence, request } => self.send(&to, sequence, request),
+            Effect::Respond { reply, response } => {
+                if let Some(responder) = self.replies.remove(&reply) {
+                    responder.respond(response);
+                }
+            }
+            Effect::Ignore { reply } => drop(self.replies.remove(&reply)),
+            // The state machine is fed from the core's commit index.
+            Effect::Commit { .. } => {}
+            Effect::Restore { meta } => {
+                self.abandon(|pending| pending.index <= meta.last.index);
+                self.restore = Some(meta);
+            }
+            Effect::Resolve { request, outcome } => self.resolve(request, outcome),
+            Effect::Abandon { from } => self.abandon(|pending| pending.index >= from),
+            Effect::Notify(event) => self.on_event(&event),
+        }
+    }
+
+    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request) {
+        let Request::InstallSnapshot { meta, .. } = &request else {
+            self.transport.send(to, sequence, request);
+            return;
+        };
+        info!(follower = %to.id, last = %meta.last, "sending a snapshot");
+        let last = meta.last;
+        let (snapshots, transport) = (Arc::clone(&self.snapshots), Arc::clone(&self.transport));
+        let (to, reports) = (to.clone(), self.report_sender.clone());
+        tokio::task::spawn_blocking(move || match snapshots.open(last) {
+            Ok((stored, state)) => {
+                let term = request.term().unwrap_or_default();
+                transport.send_snapshot(
+                    &to,
+                    sequence,
+                    Request::InstallSnapshot { term, meta: stored },
+                    state,
+                );
+            }
+            Err(error) => {
+                let _ = reports.blocking_send(Report::SnapshotUnsendable { to: to.id, sequence, error });
+            }
+        });
+    }
+
+    fn abandon(&mut self, hopeless: impl Fn(&Pending) -> bool) {
+        let pending = std::mem::take(&mut self.pending);
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) = pending.into_iter().partition(hopeless);
+        self.pending = kept;
+        for pending in gone {
+            let _ = pending.reply.send(Err(ProposeError::OutcomeUnknown));
+        }
+    }
+
+    fn resolve(&mut self, request: RequestId, outcome: Outcome) {
+        let Some(waiter) = self.waiters.remove(&request) else { return };
+        match (outcome, waiter) {
+            (Outcome::Proposed { first, .. }, Waiter::Proposals(replies)) => {
+                let mut index = first.index;
+                for reply in replies {
+                    self.pending.push_back(Pending { index, term: first.term, reply });
+                    index = index.next();
+                }
+            }
+            (Outcome::Read { index }, Waiter::Read(reply)) => {
+                self.reads.entry(index).or_default().push(reply);
+                self.serve_reads();
+            }
+            (Outcome::Changed { index }, Waiter::Change(reply)) => drop(reply.send(Ok(index))),
+            (Outcome::Bootstrapped, Waiter::Bootstrap(reply)) => drop(reply.send(Ok(()))),
+            (Outcome::Transferred, Waiter::Transfer(reply)) => drop(reply.send(Ok(()))),
+            (Outcome::Refused(refusal), waiter) => waiter.refuse(&refusal),
+            (_, waiter) => waiter.refuse(&Refusal::LeadershipLost),
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        self.metrics_now = true;
+        match event {
+            Event::Role { role, term } => info!(%role, %term, "role"),
+            Event::Leader { leader } => debug!(leader = ?leader.as_ref().map(|l| &l.id), "leader"),
+            Event::Configuration { index } => {
+                let members: Vec<ServerId> =
+                    self.core.configuration().servers().iter().map(|s| s.id.clone()).collect();
+                debug!(%index, ?members, "configuration");
+                self.transport.retain(&members);
+            }
+            Event::Ready { .. } => {}
+        }
+    }
+
+    fn serve_reads(&mut self) {
+        let applied = self.core.applied_index();
+        while let Some(first) = self.reads.first_entry()
+            && *first.key() <= applied
+        {
+            let (index, waiting) = first.remove_entry();
+            for reply in waiting {
+                let _ = reply.send(Ok(index));
+            }
+        }
+    }
+
+    fn feed_disk(&mut self) {
+        if !self.disk_busy && !self.writes.is_empty() {
+            self.disk_busy = true;
+            self.disk.submit(std::mem::take(&mut self.writes));
+        }
+    }
+
+    fn feed_state_machine(&mut self) {
+        if self.apply_busy || self.core.storage_failed() {
+            return;
+        }
+        if let Some(meta) = self.restore.take() {
+            self.handed = meta.last.index;
+            self.give(Work::Restore(meta));
+        } else if self.snapshot_due() {
+            self.begin_snapshot();
+        } else if self.core.commit_index() > self.handed {
+            let entries = self.core.entries(self.handed.next(), self.core.commit_index(), APPLY_BYTES);
+            self.handed = entries.last().map_or(self.handed, |entry| entry.id.index);
+            let work = entries
+                .into_iter()
+                .map(|entry| {
+                    let reply = self.take_reply(entry.id.index, entry.id.term);
+                    (entry, reply)
+                })
+                .collect();
+            self.give(Work::Entries(work));
+        }
+    }
+
+    pub(super) fn give(&mut self, work: Work) {
+        self.apply_busy = true;
+        self.apply.submit(work);
+    }
+
+    fn take_reply(&mut self, index: LogIndex, term: Term) -> Option<ApplyReply> {
+        while self.pending.front().is_some_and(|pending| pending.index <= index) {
+            let pending = self.pending.pop_front()?;
+            if pending.index == index && pending.term == term {
+                return Some(pending.reply);
+            }
+            let _ = pending.reply.send(Err(ProposeError::OutcomeUnknown));
+        }
+        None
+    }
+
+    fn publish(&mut self) {
+        let now = self.now();
+        if !self.metrics_now && now < self.metrics_due {
+            return;
+        }
+        if self.metrics_now {
+            self.metrics_now = false;
+            let leadership = match self.core.role() {
+                Role::Leader => Leadership::Leader { term: self.core.term() },
+                Role::Follower | Role::Candidate => {
+                    Leadership::Follower { leader: self.core.leader().cloned() }
+                }
+            };
+            self.leadership.send_if_modified(|old| {
+                let changed = *old != leadership;
+                *old = leadership;
+                changed
+            });
+        }
+        self.metrics.send_replace(Arc::new(metrics_of(&self.core, self.start)));
+        self.metrics_due = now + METRICS_INTERVAL;
+    }
+
+    async fn stop(self) {
+        self.transport.shutdown();
+        let Self { disk, apply, reports, pending, waiters, reads, replies, .. } = self;
+        // Dropped replies tell whoever waits that the server has stopped.
+        drop((reports, pending, waiters, reads, replies));
+        for ended in [disk.stop(), apply.stop()] {
+            if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
+                warn!("a thread is stuck in a system call and was left behind");
+            }
+        }
+    }
+}
+
+fn take_waiting<T>(queue: &mut mpsc::Receiver<T>, into: &mut Vec<T>, most: usize) {
+    while into.len() < most
+        && let Ok(item) = queue.try_recv()
+    {
+        into.push(item);
+    }
+}

@@ -1,0 +1,116 @@
+//! The actor's part in snapshots: taking them, storing a leader's, and when.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_types::{EntryId, LogIndex};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::actor::{Actor, Report};
+use super::apply::Work;
+use crate::core::{Input, Peer, Request, SnapshotMeta};
+use crate::storage::{SnapshotStore, StorageError};
+use crate::transport::Responder;
+
+impl Actor {
+    /// Stores a snapshot beside everything else; the core sees the request once it is durable. One at a time: the
+    /// sender of another one tries again.
+    pub(super) fn receive_snapshot(
+        &mut self,
+        from: Peer,
+        request: Request,
+        meta: SnapshotMeta,
+        mut state: mpsc::Receiver<std::io::Result<Bytes>>,
+        responder: Responder,
+    ) {
+        let of_this_term = request.term().is_some_and(|term| term >= self.core.term());
+        if !of_this_term {
+            self.on_request(from, request, responder);
+            return;
+        }
+        if self.receiving_snapshot || self.core.storage_failed() {
+            return;
+        }
+        self.receiving_snapshot = true;
+        info!(leader = %from.id, last = %meta.last, bytes = meta.size, "receiving a snapshot");
+        let snapshots = Arc::clone(&self.snapshots);
+        let reports = self.report_sender.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = store_snapshot(&*snapshots, &meta, &mut state);
+            let _ = reports.blocking_send(Report::SnapshotReceived { from, request, responder, result });
+        });
+    }
+
+    pub(super) fn snapshot_index(&self) -> LogIndex {
+        self.core.snapshot().map_or(LogIndex::ZERO, |meta| meta.last.index)
+    }
+
+    pub(super) fn snapshot_due(&self) -> bool {
+        let applied = self.core.applied_index();
+        let news = applied.ahead_of(self.snapshot_index());
+        // The state machine must be idle at exactly the applied index.
+        !self.snapshotting
+            && applied == self.handed
+            && news > 0
+            && (news >= self.config.snapshot_threshold
+                || self.core.log_bytes() >= self.config.snapshot_threshold_bytes
+                || !self.snapshot_waiters.is_empty())
+    }
+
+    pub(super) fn begin_snapshot(&mut self) {
+        let index = self.core.applied_index();
+        let Some(term) = self.core.term_at(index) else { return };
+        let (configuration_index, configuration) = self.core.configuration_at(index);
+        let meta = SnapshotMeta {
+            last: EntryId { term, index },
+            configuration: configuration.clone(),
+            configuration_index,
+            size: 0,
+        };
+        self.snapshotting = true;
+        self.give(Work::Snapshot(meta));
+    }
+
+    pub(super) fn on_snapshot_taken(&mut self, result: Result<SnapshotMeta, StorageError>) {
+        self.snapshotting = false;
+        let waiters = std::mem::take(&mut self.snapshot_waiters);
+        match result {
+            Ok(meta) => {
+                debug!(last = %meta.last, bytes = meta.size, "snapshot");
+                self.step(Input::SnapshotTaken { meta: meta.clone() });
+                for reply in waiters {
+                    let _ = reply.send(Ok(meta.clone()));
+                }
+            }
+            Err(error) => {
+                warn!(%error, "no snapshot");
+                let text = error.to_string();
+                for reply in waiters {
+                    let source = std::io::Error::other(text.clone());
+                    let _ = reply.send(Err(StorageError::io("store", "the snapshot", source).into()));
+                }
+            }
+        }
+    }
+}
+
+fn store_snapshot(
+    snapshots: &dyn SnapshotStore,
+    meta: &SnapshotMeta,
+    state: &mut mpsc::Receiver<std::io::Result<Bytes>>,
+) -> Result<(), StorageError> {
+    let mut sink = snapshots.create(meta)?;
+    let mut received = 0;
+    while let Some(chunk) = state.blocking_recv() {
+        let chunk = chunk.map_err(|error| StorageError::io("receive", "a snapshot", error))?;
+        received += chunk.len() as u64;
+        sink.write_all(&chunk).map_err(|error| StorageError::io("write", "a snapshot", error))?;
+    }
+    if received != meta.size {
+        let text = format!("{received} of {} bytes came", meta.size);
+        let short = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text);
+        return Err(StorageError::io("receive", "a snapshot", short));
+    }
+    sink.finish().map(drop)
+}

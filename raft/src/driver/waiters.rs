@@ -1,0 +1,81 @@
+//! Who waits for what, and the words in which each is refused.
+
+use raft_types::LogIndex;
+use tokio::sync::oneshot;
+
+use super::apply::ApplyReply;
+use crate::core::Refusal;
+use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, TransferError};
+
+/// A client of one request to the core.
+pub(super) enum Waiter {
+    /// A batch; each gets an entry of its own.
+    Proposals(Vec<ApplyReply>),
+    Bootstrap(oneshot::Sender<Result<(), BootstrapError>>),
+    Read(oneshot::Sender<Result<LogIndex, ReadError>>),
+    Change(oneshot::Sender<Result<LogIndex, ChangeError>>),
+    Transfer(oneshot::Sender<Result<(), TransferError>>),
+}
+
+impl Waiter {
+    pub(super) fn refuse(self, refusal: &Refusal) {
+        match self {
+            Self::Proposals(replies) => {
+                for reply in replies {
+                    let _ = reply.send(Err(propose_error(refusal)));
+                }
+            }
+            Self::Bootstrap(reply) => drop(reply.send(Err(bootstrap_error(refusal)))),
+            Self::Read(reply) => drop(reply.send(Err(read_error(refusal)))),
+            Self::Change(reply) => drop(reply.send(Err(change_error(refusal)))),
+            Self::Transfer(reply) => drop(reply.send(Err(transfer_error(refusal)))),
+        }
+    }
+}
+
+fn propose_error(refusal: &Refusal) -> ProposeError {
+    match refusal {
+        Refusal::NotLeader { leader } => ProposeError::NotLeader { leader: leader.clone() },
+        Refusal::TransferInProgress | Refusal::Overloaded | Refusal::NotReady => ProposeError::Overloaded,
+        Refusal::StorageFailed => ProposeError::Stopped,
+        _ => ProposeError::OutcomeUnknown,
+    }
+}
+
+fn bootstrap_error(refusal: &Refusal) -> BootstrapError {
+    match refusal {
+        Refusal::AlreadyBootstrapped => BootstrapError::AlreadyBootstrapped,
+        Refusal::Invalid(error) => BootstrapError::Invalid(error.clone()),
+        _ => BootstrapError::Stopped,
+    }
+}
+
+fn read_error(refusal: &Refusal) -> ReadError {
+    match refusal {
+        Refusal::NotLeader { leader } => ReadError::NotLeader { leader: leader.clone() },
+        Refusal::Overloaded => ReadError::Overloaded,
+        _ => ReadError::Stopped,
+    }
+}
+
+fn change_error(refusal: &Refusal) -> ChangeError {
+    match refusal {
+        Refusal::NotLeader { leader } => ChangeError::NotLeader { leader: leader.clone() },
+        Refusal::NotReady | Refusal::TransferInProgress | Refusal::Overloaded => ChangeError::NotReady,
+        Refusal::ChangeInProgress { index } => ChangeError::ChangeInProgress { index: *index },
+        Refusal::ConfigurationMoved { index } => ChangeError::ConfigurationMoved { index: *index },
+        Refusal::Invalid(error) => ChangeError::Invalid(error.clone()),
+        Refusal::StorageFailed => ChangeError::Stopped,
+        _ => ChangeError::OutcomeUnknown,
+    }
+}
+
+fn transfer_error(refusal: &Refusal) -> TransferError {
+    match refusal {
+        Refusal::NotLeader { leader } => TransferError::NotLeader { leader: leader.clone() },
+        Refusal::InvalidTarget => TransferError::InvalidTarget,
+        Refusal::TransferInProgress => TransferError::InProgress,
+        Refusal::StorageFailed => TransferError::Stopped,
+        _ => TransferError::Failed,
+    }
+}

@@ -1,0 +1,181 @@
+//! meta.json as hashicorp/raft writes and reads it.
+
+use std::io;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use raft_types::{Configuration, EntryId, LogIndex, Server, Suffrage, Term};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::core::SnapshotMeta;
+
+/// What meta.json says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredMeta {
+    pub(super) meta: SnapshotMeta,
+    /// Of state.bin; `None` while it is being written.
+    pub(super) crc: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WrittenMeta<'a> {
+    version: u8,
+    #[serde(rename = "ID")]
+    id: &'a str,
+    index: u64,
+    term: u64,
+    peers: String,
+    configuration: WrittenConfiguration<'a>,
+    configuration_index: u64,
+    size: u64,
+    #[serde(rename = "CRC")]
+    crc: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WrittenConfiguration<'a> {
+    servers: Vec<WrittenServer<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WrittenServer<'a> {
+    suffrage: u8,
+    #[serde(rename = "ID")]
+    id: &'a str,
+    address: &'a str,
+}
+
+/// The addresses of the voters as a msgpack array of raw strings, which old readers want.
+fn peers(configuration: &Configuration) -> Vec<u8> {
+    // Lengths beyond the largest form cannot occur: a configuration of that size passes no message limit.
+    let mut out = Vec::new();
+    match u32::try_from(configuration.voters_count()).unwrap_or(u32::MAX) {
+        0 => return vec![0xc0],
+        count @ 1..16 => out.push(0x90 | count as u8),
+        count @ 16..0x1_0000 => {
+            out.push(0xdc);
+            out.extend_from_slice(&(count as u16).to_be_bytes());
+        }
+        count => {
+            out.push(0xdd);
+            out.extend_from_slice(&count.to_be_bytes());
+        }
+    }
+    for voter in configuration.voters() {
+        let address = voter.address.as_str();
+        match u32::try_from(address.len()).unwrap_or(u32::MAX) {
+            length @ 0..32 => out.push(0xa0 | length as u8),
+            length @ 32..0x1_0000 => {
+                out.push(0xda);
+                out.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                out.push(0xdb);
+                out.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        out.extend_from_slice(address.as_bytes());
+    }
+    out
+}
+
+impl StoredMeta {
+    /// One line of JSON, escaped as Go's encoder does.
+    pub(super) fn encode(&self, id: &str) -> io::Result<Vec<u8>> {
+        let Self { meta, crc } = self;
+        let servers = meta.configuration.servers().iter().map(|server| WrittenServer {
+            suffrage: u8::from(server.suffrage == Suffrage::Nonvoter),
+            id: server.id.as_str(),
+            address: server.address.as_str(),
+        });
+        let written = WrittenMeta {
+            version: 1,
+            id,
+            index: meta.last.index.0,
+            term: meta.last.term.0,
+            peers: BASE64.encode(peers(&meta.configuration)),
+            configuration: WrittenConfiguration { servers: servers.collect() },
+            configuration_index: meta.configuration_index.0,
+            size: meta.size,
+            crc: crc.map(|crc| BASE64.encode(crc.to_be_bytes())),
+        };
+        // These characters stand inside strings only, so replacing them everywhere is right.
+        let text = serde_json::to_string(&written)?
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026")
+            .replace('\u{2028}', "\\u2028")
+            .replace('\u{2029}', "\\u2029");
+        Ok((text + "\n").into_bytes())
+    }
+
+    /// Reads it; keys in any case, unknown ones ignored.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let object = Object::of(&value, "the file")?;
+        match object.number("Version")? {
+            1 => {}
+            other => return Err(format!("version {other}; version 1 is known")),
+        }
+        let configuration = Object::of(object.get("Configuration")?, "Configuration")?;
+        let servers = configuration.get("Servers")?.as_array().ok_or("Servers is not a list")?;
+        let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
+        let crc = match object.get("CRC")? {
+            Value::Null => return Err("it was never completed".to_owned()),
+            Value::String(text) => BASE64.decode(text).map_err(|error| error.to_string())?,
+            _ => return Err("CRC is not a string".to_owned()),
+        };
+        let crc = <[u8; 8]>::try_from(crc).map_err(|_| "CRC has not 8 bytes")?;
+        Ok(Self {
+            meta: SnapshotMeta {
+                last: EntryId {
+                    term: Term(object.number("Term")?),
+                    index: LogIndex(object.number("Index")?),
+                },
+                configuration: Configuration::new(servers),
+                configuration_index: LogIndex(object.number("ConfigurationIndex")?),
+                size: object.number("Size")?,
+            },
+            crc: Some(u64::from_be_bytes(crc)),
+        })
+    }
+}
+
+fn server(value: &Value) -> Result<Server, String> {
+    let object = Object::of(value, "a server")?;
+    let suffrage = match object.number("Suffrage")? {
+        0 => Suffrage::Voter,
+        // 2 is a staging server of old versions, which does not vote either.
+        1 | 2 => Suffrage::Nonvoter,
+        other => return Err(format!("suffrage {other}")),
+    };
+    Ok(Server { id: object.text("ID")?.into(), address: object.text("Address")?.into(), suffrage })
+}
+
+/// A JSON object whose keys are found in any case.
+struct Object<'a>(&'a Map<String, Value>);
+
+impl<'a> Object<'a> {
+    fn of(value: &'a Value, name: &str) -> Result<Self, String> {
+        value.as_object().map(Self).ok_or_else(|| format!("{name} is not an object"))
+    }
+
+    fn get(&self, key: &str) -> Result<&'a Value, String> {
+        let found = self.0.get(key);
+        let any_case =
+            || self.0.iter().find(|(other, _)| other.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+        found.or_else(any_case).ok_or_else(|| format!("{key} is missing"))
+    }
+
+    fn number(&self, key: &str) -> Result<u64, String> {
+        self.get(key)?.as_u64().ok_or_else(|| format!("{key} is not a number"))
+    }
+
+    fn text(&self, key: &str) -> Result<&'a str, String> {
+        self.get(key)?.as_str().ok_or_else(|| format!("{key} is not a string"))
+    }
+}

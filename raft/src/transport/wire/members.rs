@@ -1,0 +1,113 @@
+//! Configurations and peer lists, as they stand in entries and in requests to install a snapshot.
+
+use bytes::{Bytes, BytesMut};
+
+use super::msgpack::{MsgpackError, Reader, put_array, put_map, put_raw, put_signed};
+use super::{Limits, Record, read_list, read_record};
+
+/// A member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// 0 voter, 1 non-voter, 2 staging (which no released server uses).
+    pub suffrage: i64,
+    pub id: Bytes,
+    pub address: Bytes,
+}
+
+impl Record for Server {
+    const FIELDS: &[&[u8]] = &[b"Suffrage", b"ID", b"Address"];
+
+    fn read_field(&mut self, name: &[u8], from: &mut Reader, _: &Limits) -> Result<bool, MsgpackError> {
+        match name {
+            b"Suffrage" => self.suffrage = from.signed()?,
+            b"ID" => self.id = from.raw()?.unwrap_or_default(),
+            b"Address" => self.address = from.raw()?.unwrap_or_default(),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The members of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    pub servers: Option<Vec<Server>>,
+}
+
+impl Record for Configuration {
+    const FIELDS: &[&[u8]] = &[b"Servers"];
+
+    fn read_field(&mut self, name: &[u8], from: &mut Reader, limits: &Limits) -> Result<bool, MsgpackError> {
+        match name {
+            b"Servers" => self.servers = read_list(from, limits)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Configuration {
+    /// The bytes that hashicorp/raft writes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        put_map(&mut out, 1);
+        put_raw(&mut out, b"Servers");
+        let Some(servers) = &self.servers else {
+            out.extend_from_slice(&[0xc0]);
+            return out.freeze();
+        };
+        put_array(&mut out, servers.len());
+        for server in servers {
+            put_map(&mut out, 3);
+            put_raw(&mut out, b"Address");
+            put_raw(&mut out, &server.address);
+            put_raw(&mut out, b"ID");
+            put_raw(&mut out, &server.id);
+            put_raw(&mut out, b"Suffrage");
+            put_signed(&mut out, server.suffrage);
+        }
+        out.freeze()
+    }
+
+    /// Reads a configuration. Bytes behind it are left alone, as Go does.
+    ///
+    /// # Errors
+    /// Whatever is no configuration, or has more servers than the limit.
+    pub fn decode(bytes: Bytes, limits: &Limits) -> Result<Self, MsgpackError> {
+        Ok(read_record(&mut Reader::new(bytes), limits)?.unwrap_or_default())
+    }
+}
+
+/// Writes a list of addresses, the older form of a configuration: voters only. `None` is Go's nil list.
+#[must_use]
+pub fn encode_peers(peers: Option<&[Bytes]>) -> Bytes {
+    let mut out = BytesMut::new();
+    match peers {
+        None => out.extend_from_slice(&[0xc0]),
+        Some(peers) => {
+            put_array(&mut out, peers.len());
+            for peer in peers {
+                put_raw(&mut out, peer);
+            }
+        }
+    }
+    out.freeze()
+}
+
+/// Reads what [`encode_peers`] writes.
+///
+/// # Errors
+/// Whatever is no list of addresses, or longer than the limit.
+pub fn decode_peers(bytes: Bytes, limits: &Limits) -> Result<Option<Vec<Bytes>>, MsgpackError> {
+    let mut from = Reader::new(bytes);
+    let Some(announced) = from.array()? else { return Ok(None) };
+    if announced as usize > limits.items_max {
+        return Err(MsgpackError::TooMany { announced, limit: limits.items_max });
+    }
+    let mut peers = Vec::new();
+    for _ in 0..announced {
+        peers.push(from.raw()?.unwrap_or_default());
+    }
+    Ok(Some(peers))
+}

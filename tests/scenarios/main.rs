@@ -1,0 +1,28 @@
+//! Stories with an exact script, named by the fault catalogue's ids. Every invariant is judged after every event, so most
+//! of them only have to bring the cluster into the situation.
+
+mod elections;
+mod membership;
+mod replication;
+
+use std::time::Duration;
+
+use raft::core::Request;
+use simulation::world::World;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn other_than(world: &World, nodes: &[usize]) -> usize {
+    (0..world.servers.len()).find(|node| !nodes.contains(node)).expect("another server")
+}
+
+const fn is_vote(request: &Request) -> bool {
+    matches!(request, Request::PreVote { .. } | Request::Vote { .. })
+}
+
+/// Lets only one server campaign.
+fn only_campaigns(world: &mut World, node: usize) {
+    world.filter = Some(Box::new(move |from, _, request| from == node || !is_vote(request)));
+}

@@ -1,0 +1,65 @@
+//! S11: compacted ≤ snapshot ≤ applied ≤ commit ≤ last, none of them and no term ever falls while a process lives.
+//! S4, S14: a leader removes nothing, and nobody removes what is committed. S12: no hole before the log.
+
+use raft::core::{Role, Write};
+
+use super::{Step, Verdict};
+
+/// Judges one step.
+///
+/// # Errors
+/// An index or a term that fell, or that passed another.
+pub fn stepped(step: &Step<'_>) -> Verdict {
+    let (core, before, server) = (step.core(), step.before, step.server());
+    let id = &core.me().id;
+    if core.term() < before.term.max(server.promised) {
+        let highest = before.term.max(server.promised);
+        return Err(format!("{id} falls from term {highest} to {}", core.term()));
+    }
+    if core.commit_index() < before.commit || core.applied_index() < before.applied {
+        return Err(format!(
+            "{id} falls from commit {} to {}, or from applied {} to {}",
+            before.commit,
+            core.commit_index(),
+            before.applied,
+            core.applied_index()
+        ));
+    }
+    if core.applied_index() > core.commit_index() || core.commit_index() > core.last().index {
+        return Err(format!(
+            "{id} has applied {}, commit {}, last {}",
+            core.applied_index(),
+            core.commit_index(),
+            core.last()
+        ));
+    }
+    if core.last() != server.log.last() {
+        return Err(format!(
+            "{id} says its log ends at {}, its writes say {}",
+            core.last(),
+            server.log.last()
+        ));
+    }
+    let stored = server.disk.newest().map_or(raft::LogIndex::ZERO, |snapshot| snapshot.meta.last.index);
+    if server.log.base.index > stored {
+        return Err(format!("{id} compacts through {}, its newest snapshot is {stored}", server.log.base));
+    }
+    Ok(())
+}
+
+/// Judges a write.
+///
+/// # Errors
+/// It removes committed entries, or a leader's own.
+pub fn writes(step: &Step<'_>, write: &Write) -> Verdict {
+    let Some(from) = write.truncate_from else { return Ok(()) };
+    let (core, before) = (step.core(), step.before);
+    let id = &core.me().id;
+    if from <= before.commit {
+        return Err(format!("{id} truncates from {from}, but {} is committed", before.commit));
+    }
+    if core.role() == Role::Leader && before.role == Role::Leader && core.term() == before.term {
+        return Err(format!("{id} truncates its own log from {from} while it leads"));
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! L3: a linearizable read sees everything that was acknowledged before it began.
+
+use raft::LogIndex;
+
+use super::Verdict;
+
+/// The newest index that a client saw applied, by an acknowledgement or by a read.
+#[derive(Debug, Default)]
+pub struct Reads {
+    newest: LogIndex,
+}
+
+impl Reads {
+    /// What a read that begins now must see.
+    #[must_use]
+    pub const fn floor(&self) -> LogIndex {
+        self.newest
+    }
+
+    /// A client saw this index applied.
+    pub fn saw(&mut self, index: LogIndex) {
+        self.newest = self.newest.max(index);
+    }
+
+    /// A read was confirmed.
+    ///
+    /// # Errors
+    /// It misses what was acknowledged before it began.
+    pub fn read(&mut self, who: &str, floor: LogIndex, index: LogIndex) -> Verdict {
+        if index < floor {
+            return Err(format!("{who} serves a read at {index}, but {floor} was seen before it began"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! The simulator's command line: `swarm`, `replay`, `mutants`.
+#![allow(clippy::disallowed_methods, reason = "says how fast the simulator is")]
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use simulation::mutant::Mutant;
+use simulation::options::Options;
+use simulation::swarm::{Totals, hunt, run, swarm};
+
+const USAGE: &str = "usage:
+  sim swarm [--seeds N] [--start S] [--events E] [--threads T]   run N seeds
+  sim replay --seed S [--events E] [--mutant NAME] [--quiet]     run one seed and print every event
+  sim mutants [--seeds N] [--start S] [--events E]               plant each known defect and look for it";
+
+/// Events before the faults stop, unless asked otherwise.
+const EVENTS: u64 = 6000;
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn number(&self, name: &str, default: u64) -> Result<u64, String> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        text.parse().map_err(|_| format!("{name} takes a number, not {text:?}"))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        let at = self.0.iter().position(|argument| argument == name)?;
+        Some(self.0.get(at + 1).map_or("", String::as_str))
+    }
+
+    fn known(&self, names: &[&str]) -> Result<(), String> {
+        let strange = self.0.iter().find(|a| a.starts_with("--") && !names.contains(&a.as_str()));
+        strange.map_or(Ok(()), |argument| Err(format!("unknown argument {argument}")))
+    }
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let verb = words.next().unwrap_or_default();
+    let arguments = Arguments(words.collect());
+    let outcome = match verb.as_str() {
+        "swarm" => run_swarm(&arguments),
+        "replay" => replay(&arguments),
+        "mutants" => mutants(&arguments),
+        _ => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn quiet_panics() {
+    // A panic of a core is reported with its seed; the usual lines would only stand in the way.
+    std::panic::set_hook(Box::new(|_| {}));
+}
+
+fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
+    arguments.known(&["--seeds", "--start", "--events", "--threads"])?;
+    let seeds = arguments.number("--seeds", 200)?;
+    let start = arguments.number("--start", 0)?;
+    let events = arguments.number("--events", EVENTS)?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u64;
+    let threads = arguments.number("--threads", processors)?;
+    quiet_panics();
+    let began = Instant::now();
+    let terminal = std::io::stderr().is_terminal();
+    let threads = usize::try_from(threads).unwrap_or(1);
+    let totals = swarm(start..start.saturating_add(seeds), events, threads, |report| {
+        if let Some(failure) = &report.failure {
+            println!(
+                "seed {} failed at {}: {}: {}",
+                report.seed, failure.at, failure.check, failure.sentence
+            );
+            println!("  replay: {}", replay_command(report.seed, events, None));
+        } else if terminal {
+            eprint!("\rseed {} ", report.seed);
+        }
+    });
+    print_totals(&totals, began.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", totals.passed, totals.failed.len());
+    Ok(totals.failed.is_empty())
+}
+
+fn print_totals(totals: &Totals, seconds: f64) {
+    println!();
+    for (name, count) in &totals.coverage {
+        println!("{count:>12}  {name}");
+    }
+    let events = totals.events;
+    let virtual_seconds = totals.time.as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "only shown")]
+    let speed = events as f64 / seconds.max(1e-9);
+    println!(
+        "{} seeds, {events} events, {virtual_seconds:.0} s of virtual time in {seconds:.1} s: {speed:.0} events/s, {:.0} times real time",
+        totals.passed + totals.failed.len() as u64,
+        virtual_seconds / seconds.max(1e-9)
+    );
+}
+
+fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>) -> String {
+    let events = if events == EVENTS { String::new() } else { format!(" --events {events}") };
+    let mutant = mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
+    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}")
+}
+
+fn replay(arguments: &Arguments) -> Result<bool, String> {
+    arguments.known(&["--seed", "--events", "--mutant", "--quiet"])?;
+    let seed = arguments.number("--seed", u64::MAX)?;
+    if seed == u64::MAX {
+        return Err("replay needs --seed".to_owned());
+    }
+    let events = arguments.number("--events", EVENTS)?;
+    let mutant = match arguments.text("--mutant") {
+        Some(name) => Some(Mutant::named(name).ok_or_else(|| format!("no mutant is called {name:?}"))?),
+        None => None,
+    };
+    let trace = arguments.text("--quiet").is_none();
+    let options = Options { mutant, trace, ..Options::from_seed(seed, events) };
+    if trace {
+        println!("{options:#?}");
+    }
+    let report = run(options);
+    for (name, count) in &report.coverage {
+        println!("{count:>12}  {name}");
+    }
+    println!("seed {seed}: {} events, {:?}, hash {:016x}", report.events, report.time, report.hash);
+    match &report.failure {
+        None => println!("1 passed, 0 failed"),
+        Some(failure) => println!("{}: {}\n0 passed, 1 failed", failure.check, failure.sentence),
+    }
+    Ok(report.failure.is_none())
+}
+
+fn mutants(arguments: &Arguments) -> Result<bool, String> {
+    arguments.known(&["--seeds", "--start", "--events"])?;
+    let seeds = arguments.number("--seeds", 60)?;
+    let start = arguments.number("--start", 0)?;
+    let events = arguments.number("--events", EVENTS)?;
+    quiet_panics();
+    let mut found = 0;
+    for mutant in Mutant::ALL {
+        match hunt(mutant, start..start.saturating_add(seeds), events) {
+            Some((seed, failure)) => {
+                found += 1;
+                println!(
+                    "{}: found by {} after {} seeds: {}",
+                    mutant.name(),
+                    failure.check,
+                    seed - start + 1,
+                    failure.sentence
+                );
+                println!("  replay: {}", replay_command(seed, events, Some(mutant)));
+            }
+            None => println!("{}: NOT FOUND in {seeds} seeds", mutant.name()),
+        }
+    }
+    println!("found {found} of {}", Mutant::ALL.len());
+    Ok(found == Mutant::ALL.len())
+}

@@ -1,0 +1,99 @@
+//! Planted defects. A checker counts only once it has found one.
+//!
+//! They break what the simulator promises to the core, in the way in which a real driver, disk or network layer breaks it.
+
+/// One defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// The disk reports writes that are not durable yet; a crash loses them (catalogue R05, D01).
+    DiskLies,
+    /// A restart forgets whom the server voted for (E01).
+    VoteForgotten,
+    /// A restart forgets term and vote (E03, D12).
+    TermForgotten,
+    /// A restart loses the last entries of the log (D07).
+    TailForgotten,
+    /// A restart finds the log of the last snapshot and nothing after it (D12).
+    OldDisk,
+    /// A restart finds configurations as no-ops (D10, M4).
+    ConfigurationForgotten,
+    /// Answers of one peer are paired with the wrong requests (R08).
+    AnswersMixedUp,
+    /// A refused vote arrives as granted (E05).
+    GrantForged,
+    /// A refused append arrives as done (R04).
+    AckForged,
+    /// An entry's command changes on its way.
+    EntryAltered,
+    /// The state machine leaves an entry out.
+    ApplySkips,
+    /// The state machine applies an entry twice (D13).
+    ApplyRepeats,
+    /// An installed snapshot holds an older state than it says (P01).
+    SnapshotStale,
+    /// A snapshot names the newest configuration instead of the one at its last entry (M6).
+    SnapshotConfigurationAhead,
+    /// A client is told that its command was refused although it is in the log.
+    RefusalLies,
+    /// A client is told that its command is applied when it is only in the log.
+    EarlyAnswer,
+    /// After the faults are over one server still hears nothing (V3).
+    DeafForever,
+    /// A server's timers stop after a restart (V1).
+    TimersStop,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::DiskLies,
+        Self::VoteForgotten,
+        Self::TermForgotten,
+        Self::TailForgotten,
+        Self::OldDisk,
+        Self::ConfigurationForgotten,
+        Self::AnswersMixedUp,
+        Self::GrantForged,
+        Self::AckForged,
+        Self::EntryAltered,
+        Self::ApplySkips,
+        Self::ApplyRepeats,
+        Self::SnapshotStale,
+        Self::SnapshotConfigurationAhead,
+        Self::RefusalLies,
+        Self::EarlyAnswer,
+        Self::DeafForever,
+        Self::TimersStop,
+    ];
+
+    /// Its name on the command line and in the documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DiskLies => "disk-lies",
+            Self::VoteForgotten => "vote-forgotten",
+            Self::TermForgotten => "term-forgotten",
+            Self::TailForgotten => "tail-forgotten",
+            Self::OldDisk => "old-disk",
+            Self::ConfigurationForgotten => "configuration-forgotten",
+            Self::AnswersMixedUp => "answers-mixed-up",
+            Self::GrantForged => "grant-forged",
+            Self::AckForged => "ack-forged",
+            Self::EntryAltered => "entry-altered",
+            Self::ApplySkips => "apply-skips",
+            Self::ApplyRepeats => "apply-repeats",
+            Self::SnapshotStale => "snapshot-stale",
+            Self::SnapshotConfigurationAhead => "snapshot-configuration-ahead",
+            Self::RefusalLies => "refusal-lies",
+            Self::EarlyAnswer => "early-answer",
+            Self::DeafForever => "deaf-forever",
+            Self::TimersStop => "timers-stop",
+        }
+    }
+
+    /// The defect of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mutant| mutant.name() == name)
+    }
+}

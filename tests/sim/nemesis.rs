@@ -1,0 +1,122 @@
+//! Picks faults: crashes, restarts, cuts, pauses, slow and failing disks, bursts of loss.
+
+use std::time::Duration;
+
+use raft::core::Input;
+use rand::RngExt;
+
+use crate::random::{Random, between, chance, stream};
+use crate::world::{Event, World};
+
+/// Where faults come from.
+#[derive(Debug)]
+pub struct Nemesis {
+    random: Random,
+}
+
+impl Nemesis {
+    /// The faults of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { random: stream(seed, "faults") }
+    }
+}
+
+impl World {
+    pub(crate) fn fault(&mut self) {
+        let every = self.options.fault_every;
+        let next = every.mul_f64(self.nemesis.random.random_range(0.1..2.0));
+        self.schedule(next, Event::Fault);
+        let random = &mut self.nemesis.random;
+        let mut node = random.random_range(0..self.servers.len());
+        // Leaders are where faults hurt.
+        if chance(random, 400)
+            && let Some(leader) = self.servers.iter().position(crate::server::SimServer::leads)
+        {
+            node = leader;
+        }
+        let dice = random.random_range(0..100);
+        let lasts = between(random, Duration::from_millis(5), Duration::from_millis(2500));
+        match dice {
+            0..=29 => self.crash_for(node, lasts),
+            30..=33 => (0..self.servers.len()).for_each(|node| self.crash_for(node, lasts / 4)),
+            34..=49 => self.isolate_for(node, lasts),
+            50..=64 => self.split_for(lasts),
+            65..=76 => self.cut_some_ways_for(lasts),
+            77..=84 => self.pause(node, lasts / 2),
+            85..=91 => {
+                self.cover("slow disks");
+                self.servers[node].disk.slow_until = self.now + lasts;
+            }
+            92..=95 => self.fail_disk_for(node, lasts),
+            _ => {
+                self.cover("bursts of loss");
+                self.network.loss = 400;
+                self.schedule(lasts, Event::Mend);
+            }
+        }
+    }
+
+    fn crash_for(&mut self, node: usize, lasts: Duration) {
+        self.crash(node);
+        let epoch = self.servers[node].epoch;
+        // Often at once: what was on its way then meets the next incarnation.
+        let lasts = if chance(&mut self.nemesis.random, 300) { lasts / 100 } else { lasts };
+        self.schedule(lasts, Event::Restart { node, epoch });
+    }
+
+    fn isolate_for(&mut self, node: usize, lasts: Duration) {
+        self.cover("isolations");
+        self.isolate(node);
+        self.schedule(lasts, Event::Mend);
+    }
+
+    fn split_for(&mut self, lasts: Duration) {
+        self.cover("partitions");
+        let sides: u32 = self.nemesis.random.random();
+        for a in 0..self.servers.len() {
+            for b in 0..a {
+                if (sides >> a) & 1 != (sides >> b) & 1 {
+                    self.network.cut(a, b);
+                }
+            }
+        }
+        self.schedule(lasts, Event::Mend);
+    }
+
+    fn cut_some_ways_for(&mut self, lasts: Duration) {
+        self.cover("one-way cuts");
+        for from in 0..self.servers.len() {
+            for to in 0..self.servers.len() {
+                if from != to && chance(&mut self.nemesis.random, 250) {
+                    self.network.cuts.insert((from, to));
+                }
+            }
+        }
+        self.schedule(lasts, Event::Mend);
+    }
+
+    fn pause(&mut self, node: usize, lasts: Duration) {
+        self.cover("pauses");
+        self.servers[node].paused_until = self.now + lasts;
+    }
+
+    fn fail_disk_for(&mut self, node: usize, lasts: Duration) {
+        if !self.servers[node].is_up() || self.servers[node].disk.failed {
+            return;
+        }
+        self.cover("failed disks");
+        self.servers[node].disk.failed = true;
+        self.step(node, Input::StorageFailed);
+        // Its operator restarts it some time later, if nothing else did.
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts, Event::Replace { node, epoch });
+    }
+
+    /// Stops everything to and from a server.
+    pub fn isolate(&mut self, node: usize) {
+        for other in (0..self.servers.len()).filter(|other| *other != node) {
+            self.network.cut(node, other);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a seed decides before anything happens.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::mutant::Mutant;
+use crate::random::{between, chance, stream};
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Decides everything random.
+    pub seed: u64,
+    /// Events before the faults stop.
+    pub events: u64,
+    /// Servers in the first configuration.
+    pub voters: usize,
+    /// Servers that may join later.
+    pub spares: usize,
+    /// Whether every voter is bootstrapped, or only the first.
+    pub bootstrap_all: bool,
+    /// Every server's tunables.
+    pub config: raft::Config,
+    /// Lost messages in a thousand.
+    pub loss: u32,
+    /// Doubled messages in a thousand.
+    pub duplicates: u32,
+    /// Messages in a thousand that take up to a second.
+    pub late: u32,
+    /// How long a message takes at least and, unless late, at most.
+    pub delay: (Duration, Duration),
+    /// When a sender gives up waiting for an answer.
+    pub request_timeout: Duration,
+    /// How long a write takes.
+    pub disk: (Duration, Duration),
+    /// How long applying a batch takes at most.
+    pub apply: Duration,
+    /// Entries between snapshots.
+    pub snapshot_every: u64,
+    /// Mean time between requests of clients; zero for no clients.
+    pub client_every: Duration,
+    /// Mean time between faults; zero for none.
+    pub fault_every: Duration,
+    /// Whether clients change members and hand leadership over.
+    pub changes: bool,
+    /// How far clocks may run fast or slow, in parts per million.
+    pub drift: i64,
+    /// The planted defect.
+    pub mutant: Option<Mutant>,
+    /// Whether to print every event.
+    pub trace: bool,
+}
+
+impl Options {
+    /// What the swarm runs under this seed.
+    #[must_use]
+    pub fn from_seed(seed: u64, events: u64) -> Self {
+        let mut random = stream(seed, "options");
+        let r = &mut random;
+        let ms = Duration::from_millis;
+        let mut config = raft::Config::default();
+        config.pre_vote = !chance(r, 150);
+        config.append_entries_max = [1, 2, 8, 64][r.random_range(0..4)];
+        config.append_bytes_max = [100, 1_000, 1 << 20][r.random_range(0..3)];
+        config.inflight_max = [1, 2, 4, 16][r.random_range(0..4)];
+        config.trailing_logs = [0, 1, 5, 50][r.random_range(0..4)];
+        config.uncommitted_bytes_max = [2_000, 20_000, 1 << 20][r.random_range(0..3)];
+        let slow = chance(r, 300);
+        Self {
+            seed,
+            events,
+            voters: [1, 2, 3, 3, 3, 4, 5, 5][r.random_range(0..8)],
+            spares: r.random_range(0..=3),
+            bootstrap_all: chance(r, 500),
+            config,
+            loss: [0, 5, 30, 100][r.random_range(0..4)],
+            duplicates: [0, 10, 100][r.random_range(0..3)],
+            late: [0, 5, 30][r.random_range(0..3)],
+            delay: (Duration::from_micros(100), between(r, ms(1), if slow { ms(60) } else { ms(10) })),
+            request_timeout: between(r, ms(100), ms(1000)),
+            disk: (Duration::from_micros(20), between(r, ms(1), if slow { ms(80) } else { ms(8) })),
+            apply: between(r, ms(0), ms(10)),
+            snapshot_every: [5, 20, 60, 200][r.random_range(0..4)],
+            client_every: between(r, ms(1), ms(30)),
+            fault_every: between(r, ms(50), ms(1500)),
+            changes: chance(r, 700),
+            drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
+            mutant: None,
+            trace: false,
+        }
+    }
+
+    /// A calm cluster for directed scenarios: every message takes 1 ms, every write 100 µs; no faults, no clients.
+    #[must_use]
+    pub fn calm(voters: usize, spares: usize) -> Self {
+        let ms = Duration::from_millis(1);
+        let write = Duration::from_micros(100);
+        Self {
+            seed: 1,
+            events: u64::MAX,
+            voters,
+            spares,
+            bootstrap_all: true,
+            config: raft::Config::default(),
+            loss: 0,
+            duplicates: 0,
+            late: 0,
+            delay: (ms, ms),
+            request_timeout: Duration::from_millis(200),
+            disk: (write, write),
+            apply: Duration::ZERO,
+            snapshot_every: u64::MAX,
+            client_every: Duration::ZERO,
+            fault_every: Duration::ZERO,
+            changes: false,
+            drift: 0,
+            mutant: None,
+            trace: false,
+        }
+    }
+}

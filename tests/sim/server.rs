@@ -1,0 +1,184 @@
+//! One simulated server: its core, its disk, its state machine and what its driver keeps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use raft::core::{Entry, Peer, RaftCore, ReplyToken, Request, RequestId, Role, Sequence};
+use raft::{EntryId, LogIndex, ServerId, Term, Time};
+
+use crate::disk::{Disk, LogImage};
+use crate::machine::Machine;
+
+/// What a core showed before a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// Its applied index.
+    pub applied: LogIndex,
+    /// Its last entry.
+    pub last: EntryId,
+}
+
+impl Seen {
+    /// Takes it from a core.
+    #[must_use]
+    pub fn of(core: &RaftCore) -> Self {
+        Self {
+            role: core.role(),
+            term: core.term(),
+            commit: core.commit_index(),
+            applied: core.applied_index(),
+            last: core.last(),
+        }
+    }
+}
+
+/// A request that was received and not answered yet.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Who asked.
+    pub from: usize,
+    /// Which incarnation of the asker.
+    pub epoch: u64,
+    /// The asker's number for it.
+    pub sequence: Sequence,
+    /// What was asked.
+    pub request: Request,
+}
+
+/// A proposal in the log that a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// The term in which it was proposed.
+    pub term: Term,
+    /// The client's request.
+    pub request: RequestId,
+    /// The command's value; `None` for a barrier.
+    pub value: Option<u64>,
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct SimServer {
+    /// Who and where.
+    pub peer: Peer,
+    /// The core; `None` while the server is down.
+    pub core: Option<RaftCore>,
+    /// Counts starts.
+    pub epoch: u64,
+    /// What survives a crash, and what is on its way there.
+    pub disk: Disk,
+    /// The log as the core holds it, rebuilt from its writes.
+    pub log: LogImage,
+    /// The state machine.
+    pub machine: Machine,
+    /// Committed entries that are not applied yet.
+    pub to_apply: VecDeque<Entry>,
+    /// Whether a batch is being applied.
+    pub applying: bool,
+    /// Whether a snapshot is being written.
+    pub snapshotting: bool,
+    /// Requests received and not answered yet.
+    pub received: BTreeMap<ReplyToken, Received>,
+    /// Requests sent and not answered yet, and to whom.
+    pub sent: BTreeMap<Sequence, usize>,
+    /// Proposals in the log that clients wait for.
+    pub waiting: BTreeMap<LogIndex, Waiting>,
+    /// The next wake-up that is in the event queue.
+    pub wake: Option<Time>,
+    /// The process stands still until then.
+    pub paused_until: Time,
+    /// The clock's value at the start.
+    pub clock_start: Duration,
+    /// How fast the clock runs, in parts per million off.
+    pub drift: i64,
+    /// The largest term this server was ever in, over all incarnations.
+    pub highest_term: Term,
+    /// The largest term it ever spoke in: no crash may take it back below (S3).
+    pub promised: Term,
+}
+
+impl SimServer {
+    /// A server that was never started.
+    #[must_use]
+    pub fn new(number: usize) -> Self {
+        let id = format!("s{number}");
+        Self {
+            peer: Peer { address: format!("{id}:7000").into(), id: id.into() },
+            core: None,
+            epoch: 0,
+            disk: Disk::default(),
+            log: LogImage::default(),
+            machine: Machine::default(),
+            to_apply: VecDeque::new(),
+            applying: false,
+            snapshotting: false,
+            received: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            wake: None,
+            paused_until: Time::ZERO,
+            clock_start: Duration::ZERO,
+            drift: 0,
+            highest_term: Term(0),
+            promised: Term(0),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> &ServerId {
+        &self.peer.id
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// Whether it runs and leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.core.as_ref().is_some_and(|core| core.role() == Role::Leader)
+    }
+
+    /// What its clock shows at a true time.
+    #[must_use]
+    pub fn local(&self, now: Time) -> Time {
+        let nanos = i128::from(now.as_nanos());
+        let shown = nanos + nanos * i128::from(self.drift) / 1_000_000;
+        Time::from_nanos(u64::try_from(shown).unwrap_or(0)) + self.clock_start
+    }
+
+    /// The true time, rounded up, at which its clock shows this.
+    #[must_use]
+    pub fn global(&self, local: Time) -> Time {
+        if local == Time::NEVER {
+            return Time::NEVER;
+        }
+        let shown = i128::from((local - self.clock_start).as_nanos());
+        let nanos = (shown * 1_000_000) / (1_000_000 + i128::from(self.drift)) + 1;
+        Time::from_nanos(u64::try_from(nanos).unwrap_or(0))
+    }
+
+    /// What happens to memory when the process dies.
+    pub fn forget(&mut self) {
+        self.core = None;
+        self.epoch += 1;
+        self.machine = Machine::default();
+        self.log = LogImage::default();
+        self.to_apply.clear();
+        self.received.clear();
+        self.sent.clear();
+        self.waiting.clear();
+        (self.applying, self.snapshotting) = (false, false);
+        self.wake = None;
+        self.paused_until = Time::ZERO;
+    }
+}

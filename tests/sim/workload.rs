@@ -1,0 +1,316 @@
+//! Clients: commands with unique values, reads, changes of members, transfers; and what they are told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::core::{Entry, Input, Outcome, Refusal, RequestId};
+use raft::{ConfigurationChange, EntryId, LogIndex, ServerId, Suffrage};
+use rand::RngExt;
+
+use crate::check::clients::Fate;
+use crate::mutant::Mutant;
+use crate::random::{Random, chance, stream};
+use crate::server::{SimServer, Waiting};
+use crate::world::{Event, World};
+
+/// What a client waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// These commands.
+    Commands(Vec<u64>),
+    /// An entry without a command.
+    Barrier,
+    /// A read that must see everything up to here.
+    Read(LogIndex),
+    /// A change of members.
+    Change,
+    /// A transfer.
+    Transfer,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub struct Workload {
+    random: Random,
+    next: u64,
+    next_value: u64,
+    pending: BTreeMap<RequestId, (usize, Asked)>,
+    outcomes: BTreeMap<RequestId, Outcome>,
+}
+
+impl Workload {
+    /// Clients that have asked for nothing yet.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: stream(seed, "clients"),
+            next: 0,
+            next_value: 0,
+            pending: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+        }
+    }
+
+    /// A fresh request number.
+    pub const fn next_request(&mut self) -> RequestId {
+        self.next += 1;
+        RequestId(self.next)
+    }
+
+    /// Whether nobody waits for anything.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Who waits for what.
+    #[must_use]
+    pub const fn pending(&self) -> &BTreeMap<RequestId, (usize, Asked)> {
+        &self.pending
+    }
+
+    /// What became of a change, a transfer, a read or a proposal (that it is in the log).
+    #[must_use]
+    pub fn outcome(&self, request: RequestId) -> Option<&Outcome> {
+        self.outcomes.get(&request)
+    }
+}
+
+fn command(value: u64, padding: usize) -> (Bytes, Bytes) {
+    let mut data = value.to_le_bytes().to_vec();
+    data.resize(8 + padding, 7);
+    (data.into(), Bytes::new())
+}
+
+fn address_of(servers: &[SimServer], node: usize) -> (ServerId, raft::ServerAddress) {
+    let peer = &servers[node].peer;
+    (peer.id.clone(), peer.address.clone())
+}
+
+impl World {
+    pub(crate) fn client(&mut self) {
+        let every = self.options.client_every;
+        let next = every.mul_f64(self.workload.random.random_range(0.0..2.0));
+        self.schedule(next.max(Duration::from_micros(10)), Event::Client);
+        let up: Vec<usize> = (0..self.servers.len()).filter(|node| self.servers[*node].is_up()).collect();
+        if up.is_empty() {
+            return;
+        }
+        let random = &mut self.workload.random;
+        let mut node = up[random.random_range(0..up.len())];
+        // Most clients find some server that believes it leads; a deposed one among them is as good.
+        let leaders: Vec<usize> = up.iter().copied().filter(|node| self.servers[*node].leads()).collect();
+        if !leaders.is_empty() && chance(random, 850) {
+            node = leaders[random.random_range(0..leaders.len())];
+        }
+        let dice = random.random_range(0..100);
+        let change = dice >= 90 && self.options.changes;
+        match dice {
+            _ if change && dice >= 97 => self.random_transfer(node),
+            _ if change => self.random_change(node),
+            0..=9 => {
+                self.read(node);
+            }
+            10..=12 => {
+                self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
+            }
+            _ => {
+                let count = 1 + self.workload.random.random_range(0..4) / 3 * 3;
+                self.propose_batch(node, count);
+            }
+        }
+    }
+
+    fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+        let request = self.workload.next_request();
+        self.workload.pending.insert(request, (node, asked));
+        if self.servers[node].is_up() {
+            self.step(node, input(request));
+        } else {
+            self.workload.pending.remove(&request);
+        }
+        request
+    }
+
+    /// A client asks a server to replicate a few commands.
+    pub fn propose_batch(&mut self, node: usize, count: u64) -> Vec<u64> {
+        let first = self.workload.next_value + 1;
+        self.workload.next_value += count;
+        let values: Vec<u64> = (first..first + count).collect();
+        let padding = self.workload.random.random_range(0..64);
+        let commands = values.iter().map(|value| command(*value, padding)).collect();
+        for value in &values {
+            self.checks.clients.proposes(*value);
+        }
+        self.ask(node, Asked::Commands(values.clone()), |request| Input::Propose { request, commands });
+        values
+    }
+
+    /// A client asks a server to replicate one command; returns its value.
+    pub fn propose(&mut self, node: usize) -> u64 {
+        self.propose_batch(node, 1)[0]
+    }
+
+    /// A client reads.
+    pub fn read(&mut self, node: usize) -> RequestId {
+        let floor = self.checks.reads.floor();
+        self.ask(node, Asked::Read(floor), |request| Input::Read { request })
+    }
+
+    /// Someone changes the members.
+    pub fn change(&mut self, node: usize, change: ConfigurationChange) -> RequestId {
+        self.ask(node, Asked::Change, |request| Input::Change { request, change, expected: None })
+    }
+
+    /// Someone hands leadership over.
+    pub fn transfer(&mut self, node: usize, to: Option<usize>) -> RequestId {
+        let to = to.map(|to| self.servers[to].peer.id.clone());
+        self.ask(node, Asked::Transfer, |request| Input::Transfer { request, to })
+    }
+
+    fn random_transfer(&mut self, node: usize) {
+        let to = self.workload.random.random_range(0..=self.servers.len());
+        self.transfer(node, Some(to).filter(|to| *to < self.servers.len()));
+    }
+
+    fn random_change(&mut self, node: usize) {
+        let target = self.workload.random.random_range(0..self.servers.len());
+        let (id, address) = address_of(&self.servers, target);
+        let Some(core) = &self.servers[node].core else { return };
+        let dice = self.workload.random.random_range(0..100);
+        let change = match core.configuration().server(&id).map(|server| server.suffrage) {
+            None if dice < 70 => ConfigurationChange::AddNonvoter { id, address },
+            None => ConfigurationChange::AddVoter { id, address },
+            Some(Suffrage::Nonvoter) if dice < 80 => ConfigurationChange::AddVoter { id, address },
+            Some(Suffrage::Voter) if dice < 40 => ConfigurationChange::DemoteVoter { id },
+            Some(Suffrage::Nonvoter | Suffrage::Voter) => ConfigurationChange::RemoveServer { id },
+        };
+        let index = core.configuration_index();
+        let expected = [None, Some(index), Some(index.previous())][self.workload.random.random_range(0..3)];
+        self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
+    }
+
+    pub(crate) fn resolve(&mut self, node: usize, request: RequestId, outcome: Outcome) {
+        self.cover(kind(&outcome));
+        let pending = self.workload.pending.remove(&request);
+        let values = match &pending {
+            Some((_, Asked::Commands(values))) => values.clone(),
+            _ => Vec::new(),
+        };
+        match &outcome {
+            Outcome::Proposed { first, count } => {
+                self.proposed(node, request, *first, *count, pending, &values)
+            }
+            Outcome::Refused(refusal) => {
+                let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };
+                values.iter().for_each(|value| self.learn(*value, fate));
+            }
+            Outcome::Read { index } => {
+                if let Some((_, Asked::Read(floor))) = pending {
+                    let who = self.servers[node].peer.id.clone();
+                    let verdict = self.checks.reads.read(who.as_str(), floor, *index);
+                    self.judge("reads", verdict);
+                    self.checks.reads.saw(*index);
+                }
+            }
+            Outcome::Changed { .. } | Outcome::Bootstrapped | Outcome::Transferred => {}
+        }
+        self.workload.outcomes.insert(request, outcome);
+    }
+
+    fn proposed(
+        &mut self,
+        node: usize,
+        request: RequestId,
+        first: EntryId,
+        count: u64,
+        pending: Option<(usize, Asked)>,
+        values: &[u64],
+    ) {
+        if let Some(pending) = pending {
+            self.workload.pending.insert(request, pending);
+        }
+        if self.options.mutant == Some(Mutant::RefusalLies) && chance(&mut self.workload.random, 50) {
+            values.iter().for_each(|value| self.learn(*value, Fate::Refused));
+            self.workload.pending.remove(&request);
+            return;
+        }
+        if self.options.mutant == Some(Mutant::EarlyAnswer) && chance(&mut self.workload.random, 50) {
+            values.iter().for_each(|value| self.learn(*value, Fate::Acknowledged));
+            self.workload.pending.remove(&request);
+            return;
+        }
+        for offset in 0..count {
+            let value = values.get(usize::try_from(offset).unwrap_or(usize::MAX)).copied();
+            let index = LogIndex(first.index.0 + offset);
+            self.servers[node].waiting.insert(index, Waiting { term: first.term, request, value });
+        }
+    }
+
+    fn learn(&mut self, value: u64, fate: Fate) {
+        let verdict = self.checks.clients.learns(value, fate);
+        self.judge("clients", verdict);
+    }
+
+    /// An entry was applied where a client may wait for it.
+    pub(crate) fn answer_proposal(&mut self, node: usize, entry: &Entry) {
+        let Some(waiting) = self.servers[node].waiting.remove(&entry.id.index) else { return };
+        if waiting.term != entry.id.term {
+            let sentence =
+                format!("the client waiting for {} was never told that it is lost", entry.id.index);
+            return self.judge("clients", Err(sentence));
+        }
+        self.checks.reads.saw(entry.id.index);
+        self.workload.pending.remove(&waiting.request);
+        if let Some(value) = waiting.value {
+            self.learn(value, Fate::Acknowledged);
+        }
+    }
+
+    pub(crate) fn abandon(&mut self, node: usize, from: LogIndex) {
+        let lost = self.servers[node].waiting.split_off(&from);
+        self.forget_waiting(lost);
+    }
+
+    fn forget_waiting(&mut self, lost: BTreeMap<LogIndex, Waiting>) {
+        for waiting in lost.into_values() {
+            self.workload.pending.remove(&waiting.request);
+            if let Some(value) = waiting.value {
+                self.learn(value, Fate::Unknown);
+            }
+        }
+    }
+
+    pub(crate) fn abandon_clients_of(&mut self, node: usize) {
+        let lost = std::mem::take(&mut self.servers[node].waiting);
+        self.forget_waiting(lost);
+        let mine = |pending: &(usize, Asked)| pending.0 == node;
+        let gone: Vec<RequestId> =
+            self.workload.pending.iter().filter(|(_, pending)| mine(pending)).map(|(id, _)| *id).collect();
+        for request in gone {
+            if let Some((_, Asked::Commands(values))) = self.workload.pending.remove(&request) {
+                values.iter().for_each(|value| self.learn(*value, Fate::Unknown));
+            }
+        }
+    }
+}
+
+const fn kind(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Proposed { .. } => "proposals in a log",
+        Outcome::Read { .. } => "reads confirmed",
+        Outcome::Changed { .. } => "changes of members committed",
+        Outcome::Bootstrapped => "bootstraps",
+        Outcome::Transferred => "transfers done",
+        Outcome::Refused(Refusal::NotLeader { .. }) => "refused: not leader",
+        Outcome::Refused(Refusal::LeadershipLost) => "refused: leadership lost",
+        Outcome::Refused(Refusal::TransferInProgress) => "refused: transfer in progress",
+        Outcome::Refused(Refusal::Overloaded) => "refused: overloaded",
+        Outcome::Refused(Refusal::NotReady) => "refused: not ready",
+        Outcome::Refused(Refusal::ChangeInProgress { .. }) => "refused: change in progress",
+        Outcome::Refused(Refusal::ConfigurationMoved { .. }) => "refused: configuration moved",
+        Outcome::Refused(Refusal::TransferFailed) => "refused: transfer failed",
+        Outcome::Refused(_) => "refused: invalid",
+    }
+}

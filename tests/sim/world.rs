@@ -1,0 +1,729 @@
+//! One run: the event queue, the clock, the servers. Events are taken one by one in order of time; whatever they cause
+//! is put back into the queue.
+
+mod directed;
+mod perform;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequence, WriteId};
+use raft::{Configuration, LogIndex, Server, Time};
+use rand::RngExt;
+
+use crate::check::{Checks, Step, Verdict, liveness};
+use crate::machine::Snapshot;
+use crate::mutant::Mutant;
+use crate::nemesis::Nemesis;
+use crate::network::Network;
+use crate::options::Options;
+use crate::random::{Random, between, fold_number, stream};
+use crate::server::{Received, Seen, SimServer};
+use crate::workload::Workload;
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A timer of a core.
+    Wake {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+    },
+    /// A request arrives.
+    Deliver {
+        /// Where.
+        node: usize,
+        /// From whom.
+        received: Box<Received>,
+        /// The state that travels beside a snapshot.
+        snapshot: Option<Box<Snapshot>>,
+    },
+    /// An answer arrives.
+    Answer {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// From whom.
+        from: usize,
+        /// Which request it answers.
+        sequence: Sequence,
+        /// The answer.
+        response: Response,
+    },
+    /// A sender has waited long enough for an answer, or was told that there will be none.
+    GiveUp {
+        /// Who.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// For which request.
+        sequence: Sequence,
+    },
+    /// The disk says that writes are durable.
+    DiskDone {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// Up to which.
+        through: WriteId,
+        /// Whether the core is told. Only a planted defect keeps the two apart.
+        told: bool,
+    },
+    /// The state machine is done with what was queued.
+    ApplyDone {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+    },
+    /// The state machine holds an installed snapshot.
+    Restored {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// The snapshot's last entry.
+        index: LogIndex,
+    },
+    /// A snapshot is durable.
+    SnapshotDone {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// The snapshot.
+        snapshot: Box<Snapshot>,
+    },
+    /// A crashed server starts again.
+    Restart {
+        /// Which.
+        node: usize,
+        /// If it is still this incarnation.
+        epoch: u64,
+    },
+    /// A server whose disk failed gets a working one and starts again.
+    Replace {
+        /// Which.
+        node: usize,
+        /// If it is still this incarnation.
+        epoch: u64,
+    },
+    /// A client does something.
+    Client,
+    /// A fault begins.
+    Fault,
+    /// Cuts and loss end.
+    Mend,
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: Time,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which checker found it.
+    pub check: &'static str,
+    /// What it says.
+    pub sentence: String,
+    /// When.
+    pub at: Time,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Events that happened.
+    pub events: u64,
+    /// Virtual time that passed.
+    pub time: Duration,
+    /// Stands for everything that happened, in order.
+    pub hash: u64,
+    /// How often each interesting thing happened.
+    pub coverage: BTreeMap<&'static str, u64>,
+    /// What went wrong, if anything.
+    pub failure: Option<Failure>,
+}
+
+/// A message filter of a directed scenario: true lets the request pass.
+pub type Filter = Box<dyn FnMut(usize, usize, &Request) -> bool>;
+
+/// One run.
+pub struct World {
+    /// The shape of the run.
+    pub options: Options,
+    /// True time.
+    pub now: Time,
+    /// All servers, also those that never joined.
+    pub servers: Vec<SimServer>,
+    /// The network.
+    pub network: Network,
+    /// The checkers.
+    pub checks: Checks,
+    /// What clients asked for.
+    pub workload: Workload,
+    /// What went wrong, if anything.
+    pub failure: Option<Failure>,
+    /// How often each interesting thing happened.
+    pub coverage: BTreeMap<&'static str, u64>,
+    /// Requests that a directed scenario does not let pass.
+    pub filter: Option<Filter>,
+    pub(crate) nemesis: Nemesis,
+    pub(crate) disk_random: Random,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    events: u64,
+    hash: u64,
+    next_token: u64,
+    faults: bool,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("now", &self.now)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// A cluster that is just being bootstrapped.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let mut servers: Vec<SimServer> = (0..options.voters + options.spares).map(SimServer::new).collect();
+        let mut clocks = stream(options.seed, "clocks");
+        for server in &mut servers {
+            server.clock_start = Duration::from_millis(clocks.random_range(0..10_000));
+            server.drift = clocks.random_range(-options.drift..=options.drift);
+        }
+        let mut world = Self {
+            now: Time::from_millis(1),
+            network: Network::new(&options),
+            checks: Checks::default(),
+            workload: Workload::new(options.seed),
+            nemesis: Nemesis::new(options.seed),
+            failure: None,
+            coverage: BTreeMap::new(),
+            filter: None,
+            disk_random: stream(options.seed, "disk"),
+            queue: BinaryHeap::new(),
+            order: 0,
+            events: 0,
+            hash: options.seed,
+            next_token: 0,
+            faults: !options.fault_every.is_zero(),
+            servers,
+            options,
+        };
+        for node in 0..world.servers.len() {
+            world.start(node);
+        }
+        world.bootstrap();
+        // Nobody would repeat a bootstrap that a crash undoes.
+        let durable = |world: &Self| world.servers[0].disk.log.last().index > LogIndex::ZERO;
+        world.run_until(Duration::from_secs(1), durable);
+        if !world.options.client_every.is_zero() {
+            world.schedule(world.options.client_every, Event::Client);
+        }
+        if world.faults {
+            world.schedule(world.options.fault_every, Event::Fault);
+        }
+        world
+    }
+
+    fn bootstrap(&mut self) {
+        let members = self.servers[..self.options.voters].iter();
+        let configuration = Configuration::new(
+            members.map(|s| Server::voter(s.peer.id.clone(), s.peer.address.clone())).collect(),
+        );
+        let count = if self.options.bootstrap_all { self.options.voters } else { 1 };
+        for node in 0..count {
+            let request = self.workload.next_request();
+            self.step(node, Input::Bootstrap { request, configuration: configuration.clone() });
+        }
+    }
+
+    /// Runs to the end: faults, then healing, then the liveness checks.
+    pub fn run(&mut self) -> Report {
+        while self.events < self.options.events && self.failure.is_none() {
+            self.advance();
+        }
+        if self.failure.is_none() {
+            self.heal();
+            self.settle();
+        }
+        self.report()
+    }
+
+    fn report(&mut self) -> Report {
+        use crate::check::clients::Fate;
+        let clients = &self.checks.clients;
+        for (name, count) in [
+            ("elections won", self.checks.election_safety.elections()),
+            ("entries committed", self.checks.commit.len()),
+            ("commands acknowledged", clients.count(Fate::Acknowledged)),
+            ("commands refused", clients.count(Fate::Refused)),
+            ("commands with unknown fate", clients.count(Fate::Unknown)),
+        ] {
+            self.coverage.insert(name, count);
+        }
+        Report {
+            seed: self.options.seed,
+            events: self.events,
+            time: self.now.since(Time::ZERO),
+            hash: self.hash,
+            coverage: self.coverage.clone(),
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Counts something interesting.
+    pub fn cover(&mut self, what: &'static str) {
+        *self.coverage.entry(what).or_default() += 1;
+    }
+
+    /// Prints a line of the trace, if one is wanted.
+    pub fn trace(&self, line: impl FnOnce() -> String) {
+        if self.options.trace {
+            println!("{} {}", self.now, line());
+        }
+    }
+
+    /// Notes a failure, unless there is one already.
+    pub fn judge(&mut self, check: &'static str, verdict: Verdict) {
+        if let Err(sentence) = verdict
+            && self.failure.is_none()
+        {
+            self.trace(|| format!("FAILED {check}: {sentence}"));
+            self.failure = Some(Failure { check, sentence, at: self.now });
+        }
+    }
+
+    /// Puts an event into the queue.
+    pub fn schedule(&mut self, after: Duration, event: Event) {
+        self.schedule_at(self.now + after, event);
+    }
+
+    fn schedule_at(&mut self, at: Time, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled { at, order: self.order, event }));
+    }
+
+    /// Lets the next event happen. False if there is none.
+    pub fn advance(&mut self) -> bool {
+        let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        if let Some(node) = node_of(&event)
+            && self.servers[node].paused_until > self.now
+        {
+            let later = self.servers[node].paused_until;
+            self.schedule_at(later, event);
+            return true;
+        }
+        self.events += 1;
+        self.happen(event);
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake { node, epoch } => self.wake(node, epoch),
+            Event::Deliver { node, received, snapshot } => {
+                self.deliver(node, *received, snapshot.map(|s| *s))
+            }
+            Event::Answer { node, epoch, from, sequence, response } => {
+                self.answer(node, epoch, from, sequence, response);
+            }
+            Event::GiveUp { node, epoch, sequence } => self.give_up(node, epoch, sequence),
+            Event::DiskDone { node, epoch, through, told } => self.disk_done(node, epoch, through, told),
+            Event::ApplyDone { node, epoch } => self.apply_done(node, epoch),
+            Event::SnapshotDone { node, epoch, snapshot } => self.snapshot_done(node, epoch, *snapshot),
+            Event::Restored { node, epoch, index } => {
+                if self.is_current(node, epoch) {
+                    self.step(node, Input::Applied { index });
+                }
+            }
+            Event::Restart { node, epoch } => {
+                if self.servers[node].epoch == epoch && !self.servers[node].is_up() {
+                    self.start(node);
+                }
+            }
+            Event::Replace { node, epoch } => {
+                if self.is_current(node, epoch) && self.servers[node].disk.failed {
+                    self.crash(node);
+                    self.start(node);
+                }
+            }
+            Event::Client => {
+                if self.faults {
+                    self.client();
+                }
+            }
+            Event::Fault => {
+                if self.faults {
+                    self.fault();
+                }
+            }
+            Event::Mend => {
+                self.network.cuts.clear();
+                self.network.loss = if self.faults { self.options.loss } else { 0 };
+                self.trace(|| "network mended".to_owned());
+            }
+        }
+    }
+
+    fn is_current(&self, node: usize, epoch: u64) -> bool {
+        self.servers[node].is_up() && self.servers[node].epoch == epoch
+    }
+
+    fn wake(&mut self, node: usize, epoch: u64) {
+        if !self.is_current(node, epoch) {
+            return;
+        }
+        self.servers[node].wake = None;
+        let local = self.servers[node].local(self.now);
+        let due = self.servers[node].core.as_ref().is_some_and(|core| core.next_wake() <= local);
+        if due {
+            self.step(node, Input::Tick);
+            let server = &self.servers[node];
+            let stuck = server.core.as_ref().is_some_and(|core| core.next_wake() <= local);
+            if stuck {
+                let sentence = format!("{} asks to be woken in the past", server.peer.id);
+                self.judge("timers", Err(sentence));
+            }
+        } else {
+            self.plan_wake(node);
+        }
+    }
+
+    fn plan_wake(&mut self, node: usize) {
+        let server = &self.servers[node];
+        let Some(core) = &server.core else { return };
+        if self.options.mutant == Some(Mutant::TimersStop) && server.epoch > 1 {
+            return;
+        }
+        let at = server.global(core.next_wake()).max(self.now + Duration::from_nanos(1));
+        if at == Time::NEVER || server.wake.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        let epoch = server.epoch;
+        self.servers[node].wake = Some(at);
+        self.schedule_at(at, Event::Wake { node, epoch });
+    }
+
+    fn deliver(&mut self, node: usize, received: Received, snapshot: Option<Snapshot>) {
+        let asker = (received.from, received.epoch, received.sequence);
+        if !self.servers[node].is_up() || self.servers[node].disk.failed {
+            let after = self.options.delay.1;
+            self.schedule(after, Event::GiveUp { node: asker.0, epoch: asker.1, sequence: asker.2 });
+            return;
+        }
+        if let Some(mut snapshot) = snapshot {
+            if self.options.mutant == Some(Mutant::SnapshotStale)
+                && let Some(older) = self.servers[received.from].disk.snapshots.first()
+            {
+                snapshot.state = older.state.clone();
+            }
+            self.judge_stored(node, &snapshot);
+            self.servers[node].disk.store(snapshot);
+        }
+        self.next_token += 1;
+        let reply = ReplyToken(self.next_token);
+        let from = self.servers[received.from].peer.clone();
+        let request = received.request.clone();
+        self.servers[node].received.insert(reply, received);
+        self.step(node, Input::Request { from, request, reply });
+    }
+
+    fn judge_stored(&mut self, node: usize, snapshot: &Snapshot) {
+        let verdict = self.checks.state_machine_safety.stored(self.servers[node].peer.id.as_str(), snapshot);
+        self.judge("state_machine_safety", verdict);
+    }
+
+    fn answer(&mut self, node: usize, epoch: u64, from: usize, sequence: Sequence, response: Response) {
+        if !self.is_current(node, epoch) {
+            return;
+        }
+        if self.servers[node].sent.remove(&sequence).is_none() {
+            self.cover("answers after the sender gave up");
+        }
+        let mut sequence = sequence;
+        if self.options.mutant == Some(Mutant::AnswersMixedUp)
+            && let Some((other, _)) =
+                self.servers[node].sent.iter().next_back().filter(|(_, to)| **to == from)
+        {
+            sequence = *other;
+        }
+        let from = self.servers[from].peer.id.clone();
+        self.step(node, Input::Response { from, sequence, response });
+    }
+
+    fn give_up(&mut self, node: usize, epoch: u64, sequence: Sequence) {
+        if !self.is_current(node, epoch) {
+            return;
+        }
+        if let Some(to) = self.servers[node].sent.remove(&sequence) {
+            let to = self.servers[to].peer.id.clone();
+            self.step(node, Input::SendFailed { to, sequence });
+        }
+    }
+
+    fn disk_done(&mut self, node: usize, epoch: u64, through: WriteId, told: bool) {
+        if !self.is_current(node, epoch) || self.servers[node].disk.failed {
+            return;
+        }
+        if told && self.options.mutant == Some(Mutant::DiskLies) {
+            let late = Event::DiskDone { node, epoch, through, told: false };
+            self.schedule(Duration::from_millis(300), late);
+        } else {
+            let verdict = self.servers[node].disk.complete(through);
+            self.judge("disk", verdict);
+        }
+        if told {
+            self.step(node, Input::Persisted { through });
+        }
+    }
+
+    /// Gives a core an input, takes its effects in, and judges all invariants.
+    pub fn step(&mut self, node: usize, input: Input) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
+        let local = self.servers[node].local(self.now);
+        let Some(core) = &mut self.servers[node].core else { return };
+        let before = Seen::of(core);
+        let mut effects = Vec::new();
+        core.step(local, input, &mut effects);
+        self.take_in(node, before, effects);
+    }
+
+    fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
+        for effect in effects {
+            if self.failure.is_some() {
+                return;
+            }
+            self.trace(|| format!("{}    -> {effect:?}", self.servers[node].peer.id));
+            self.perform(node, before, effect);
+        }
+        let verdict = self.checks.stepped(&Step { node, before, servers: &self.servers });
+        if let Err((check, sentence)) = verdict {
+            self.judge(check, Err(sentence));
+        }
+        let Some(core) = &self.servers[node].core else { return };
+        let now = Seen::of(core);
+        for number in
+            [self.now.as_nanos(), node as u64, now.term.0, now.last.index.0, now.commit.0, now.applied.0]
+        {
+            self.hash = fold_number(self.hash, number);
+        }
+        self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
+        self.plan_wake(node);
+    }
+
+    /// Starts a server from what its disk holds.
+    pub fn start(&mut self, node: usize) {
+        if let Some(mutant) = self.options.mutant
+            && self.servers[node].epoch > 0
+        {
+            self.servers[node].disk.spoil(mutant);
+        }
+        let local = self.servers[node].local(self.now);
+        let seed = self.options.seed.wrapping_mul(1_000_003) + self.order;
+        let config = self.options.config.clone();
+        let server = &mut self.servers[node];
+        server.epoch += 1;
+        server.log = server.disk.log.clone();
+        if let Some(snapshot) = server.disk.newest() {
+            server.machine = (*snapshot.state).clone();
+        }
+        let persisted = Persisted {
+            hard_state: server.disk.hard_state.clone(),
+            snapshot: server.disk.newest().map(|snapshot| snapshot.meta.clone()),
+            base: server.log.base,
+            entries: server.log.entries.iter().cloned().collect(),
+        };
+        let mut effects = Vec::new();
+        let restored = RaftCore::restore(server.peer.clone(), &config, seed, local, persisted, &mut effects);
+        match restored {
+            Ok(core) => {
+                let before = Seen { commit: LogIndex::ZERO, ..Seen::of(&core) };
+                let id = &server.peer.id;
+                if self.options.trace {
+                    println!(
+                        "{} {id} starts: {:?}, log {}..{}",
+                        self.now,
+                        server.disk.hard_state,
+                        server.log.base,
+                        server.log.last()
+                    );
+                }
+                server.core = Some(core);
+                if !effects.is_empty() {
+                    self.cover("logs reset to a newer snapshot at a restart");
+                }
+                self.take_in(node, before, effects);
+            }
+            Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),
+        }
+    }
+
+    /// Kills a server.
+    pub fn crash(&mut self, node: usize) {
+        if !self.servers[node].is_up() {
+            return;
+        }
+        self.trace(|| format!("{} crashes", self.servers[node].peer.id));
+        self.abandon_clients_of(node);
+        for received in std::mem::take(&mut self.servers[node].received).into_values() {
+            let after = self.options.delay.1;
+            self.schedule(
+                after,
+                Event::GiveUp { node: received.from, epoch: received.epoch, sequence: received.sequence },
+            );
+        }
+        let crashed = self.servers[node].disk.crash(&mut self.disk_random);
+        match crashed {
+            Ok(true) => self.cover("torn writes"),
+            Ok(false) => {}
+            Err(sentence) => self.judge("disk", Err(sentence)),
+        }
+        self.servers[node].forget();
+        self.cover("crashes");
+    }
+
+    /// Ends all faults and starts whoever is down.
+    pub fn heal(&mut self) {
+        self.trace(|| "all faults end".to_owned());
+        self.faults = false;
+        self.network.heal();
+        for node in 0..self.servers.len() {
+            if self.servers[node].disk.failed {
+                self.crash(node);
+            }
+            self.servers[node].paused_until = Time::ZERO;
+            self.servers[node].disk.slow_until = Time::ZERO;
+            if !self.servers[node].is_up() {
+                self.start(node);
+            }
+        }
+        if self.options.mutant == Some(Mutant::DeafForever) {
+            for from in 1..self.servers.len() {
+                self.network.cuts.insert((from, 0));
+            }
+        }
+    }
+
+    /// After healing: a leader is found, a fresh command commits, and all members become equal.
+    pub fn settle(&mut self) {
+        let limit = liveness::patience(&self.options, &self.servers);
+        let began = self.now;
+        if !self.run_until(limit, |world| liveness::ready_leader(&world.servers).is_some()) {
+            return self.judge("liveness", Err(format!("no leader within {limit:?} after the faults ended")));
+        }
+        self.longest("ms until a leader after healing, at most", began);
+        let deadline = self.now + limit;
+        let value = loop {
+            let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
+            let value = self.propose(leader);
+            let acknowledged = |world: &Self| world.checks.clients.is_acknowledged(value);
+            if self.run_until(limit / 10, acknowledged) || self.now > deadline || self.failure.is_some() {
+                break value;
+            }
+        };
+        if !self.checks.clients.is_acknowledged(value) {
+            return self.judge("liveness", Err(format!("no fresh command commits within {limit:?}")));
+        }
+        let mut last = Ok(());
+        let equal = self.run_until(limit, |world| {
+            let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
+            last = liveness::converged(&world.servers, leader);
+            last.is_ok() && world.workload.is_idle()
+        });
+        self.longest("ms until all are equal after healing, at most", began);
+        if !equal {
+            let sentence =
+                last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
+            return self.judge("liveness", Err(sentence));
+        }
+        let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
+        let server = &self.servers[leader];
+        let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
+        self.judge("clients", verdict);
+    }
+
+    fn longest(&mut self, what: &'static str, began: Time) {
+        let took = u64::try_from(self.now.since(began).as_millis()).unwrap_or(u64::MAX);
+        let known = self.coverage.entry(what).or_default();
+        *known = took.max(*known);
+    }
+
+    /// Lets events happen until this holds. False if the time runs out first or an invariant is broken.
+    pub fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
+        let deadline = self.now + limit;
+        while self.failure.is_none() {
+            if holds(self) {
+                return true;
+            }
+            let next = self.queue.peek().map_or(Time::NEVER, |Reverse(scheduled)| scheduled.at);
+            if next > deadline {
+                self.now = deadline;
+                return false;
+            }
+            self.advance();
+        }
+        false
+    }
+
+    /// Draws from the stream for disks.
+    pub(crate) fn disk_delay(&mut self) -> Duration {
+        let (low, high) = self.options.disk;
+        between(&mut self.disk_random, low, high)
+    }
+}
+
+const fn node_of(event: &Event) -> Option<usize> {
+    match event {
+        Event::Wake { node, .. }
+        | Event::Deliver { node, .. }
+        | Event::Answer { node, .. }
+        | Event::GiveUp { node, .. }
+        | Event::DiskDone { node, .. }
+        | Event::ApplyDone { node, .. }
+        | Event::Restored { node, .. }
+        | Event::SnapshotDone { node, .. } => Some(*node),
+        Event::Restart { .. } | Event::Replace { .. } | Event::Client | Event::Fault | Event::Mend => None,
+    }
+}

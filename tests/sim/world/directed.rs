@@ -1,0 +1,105 @@
+//! What directed scenarios do to a world.
+
+use std::time::Duration;
+
+use raft::core::{Input, RaftCore, ReplyToken, Request, Role, Sequence};
+
+use super::World;
+use crate::check::liveness;
+use crate::options::Options;
+use crate::server::Received;
+
+impl World {
+    /// A calm cluster with a leader that can serve.
+    ///
+    /// # Panics
+    /// If there is none within a few election timeouts.
+    #[must_use]
+    pub fn calm(voters: usize, spares: usize) -> Self {
+        let mut world = Self::new(Options::calm(voters, spares));
+        world.leader();
+        world
+    }
+
+    /// The leader, waiting for one if there is none.
+    ///
+    /// # Panics
+    /// If there is none within the bound on liveness, or an invariant is broken.
+    pub fn leader(&mut self) -> usize {
+        let limit = liveness::patience(&self.options, &self.servers);
+        let found = self.run_until(limit, |world| liveness::ready_leader(&world.servers).is_some());
+        assert!(found, "no leader: {:?}", self.failure);
+        liveness::ready_leader(&self.servers).expect("just found")
+    }
+
+    /// Lets this much time pass.
+    ///
+    /// # Panics
+    /// If an invariant is broken meanwhile.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+        self.sound();
+    }
+
+    /// Lets events happen until this holds.
+    ///
+    /// # Panics
+    /// If it does not within the bound on liveness, or an invariant is broken.
+    pub fn wait(&mut self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        let limit = liveness::patience(&self.options, &self.servers);
+        let held = self.run_until(limit, holds);
+        self.sound();
+        assert!(held, "waited in vain: {what}");
+    }
+
+    /// Checks that no invariant is broken.
+    ///
+    /// # Panics
+    /// If one is.
+    pub fn sound(&self) {
+        assert_eq!(self.failure, None);
+    }
+
+    /// A running server's core.
+    ///
+    /// # Panics
+    /// If the server is down.
+    #[must_use]
+    pub fn core(&self, node: usize) -> &RaftCore {
+        self.servers[node].core.as_ref().expect("the server is up")
+    }
+
+    /// Whether a server runs and leads.
+    #[must_use]
+    pub fn leads(&self, node: usize) -> bool {
+        self.servers[node].core.as_ref().is_some_and(|core| core.role() == Role::Leader)
+    }
+
+    /// Whether the client of this command knows that it is applied.
+    #[must_use]
+    pub fn acknowledged(&self, value: u64) -> bool {
+        self.checks.clients.is_acknowledged(value)
+    }
+
+    /// Hands a server a request that nobody sent, in the name of another.
+    pub fn inject(&mut self, from: usize, to: usize, request: Request) {
+        self.next_token += 1;
+        let reply = ReplyToken(self.next_token);
+        let received =
+            Received { from, epoch: u64::MAX, sequence: Sequence(u64::MAX), request: request.clone() };
+        let from = self.servers[from].peer.clone();
+        self.servers[to].received.insert(reply, received);
+        self.step(to, Input::Request { from, request, reply });
+    }
+
+    /// Ends all faults and checks that the cluster settles.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn settles(&mut self) {
+        self.filter = None;
+        self.heal();
+        self.settle();
+        self.sound();
+    }
+}

@@ -1,0 +1,61 @@
+//! A fixed set of seeds on every `cargo test`, and what makes a seed worth something: determinism, and found defects.
+
+use simulation::mutant::Mutant;
+use simulation::options::Options;
+use simulation::swarm::{hunt, run, swarm};
+
+const EVENTS: u64 = 2500;
+
+#[test]
+fn no_invariant_breaks_under_the_fixed_seeds() {
+    let totals = swarm(1_000_000..1_000_400, EVENTS, 2, |_| {});
+    let failures: Vec<String> = totals
+        .failed
+        .iter()
+        .filter_map(|report| report.failure.as_ref().map(|failure| (report.seed, failure)))
+        .map(|(seed, failure)| {
+            format!(
+                "{}: {}\n  cargo run --release -p simulation -- replay --seed {seed} --events {EVENTS}",
+                failure.check, failure.sentence
+            )
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    for rare in [
+        "crashes",
+        "torn writes",
+        "truncations",
+        "compactions",
+        "snapshots installed",
+        "partitions",
+        "one-way cuts",
+        "changes of members committed",
+        "transfers done",
+        "reads confirmed",
+        "refused: leadership lost",
+        "commands with unknown fate",
+    ] {
+        assert!(totals.coverage.get(rare).is_some_and(|count| *count > 0), "the seeds never reach: {rare}");
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in [7, 8, 9] {
+        let first = run(Options::from_seed(seed, EVENTS));
+        let second = run(Options::from_seed(seed, EVENTS));
+        assert_eq!((first.hash, first.events, first.time), (second.hash, second.events, second.time));
+        assert_eq!(first.coverage, second.coverage);
+        let other = run(Options::from_seed(seed + 100, EVENTS));
+        assert_ne!(first.hash, other.hash);
+    }
+}
+
+#[test]
+fn planted_defects_are_found() {
+    // The quick ones; `cargo run --release -p simulation -- mutants` looks for all.
+    for mutant in [Mutant::VoteForgotten, Mutant::AckForged, Mutant::ApplySkips, Mutant::RefusalLies] {
+        let found = hunt(mutant, 0..40, EVENTS);
+        assert!(found.is_some(), "{} is not found in 40 seeds", mutant.name());
+    }
+}
