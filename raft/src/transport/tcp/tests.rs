@@ -209,6 +209,7 @@ async fn a_restarted_peer_is_reached_again_at_the_same_port() {
     a.response().await;
     let address = b.peer.address.clone();
     b.transport.shutdown();
+    TcpTransport::bind(address.as_str(), TcpOptions::default()).await.expect("the port is free at once");
     timeout(PATIENCE, b.transport.stopped()).await.expect("all tasks end");
     assert!(timeout(PATIENCE, b.inbox.recv()).await.expect("the inbox is dropped").is_none());
     let lost = a.send(&b.peer, append(4));
