@@ -50,12 +50,14 @@ struct Node {
 async fn start(id: &str, address: &str, log: MemoryLog, snapshots: MemorySnapshots) -> Node {
     let journal = Journal::default();
     let commands = Arc::clone(&journal.0);
-    let mut config = Config::default();
-    // Several test binaries share the machine: a late heartbeat is no failure. Few entries are kept behind a snapshot, so
-    // that a server that was away needs one.
-    config.election_timeout = Duration::from_secs(1);
-    config.snapshot_threshold = 500;
-    config.trailing_logs = 10;
+    let config = Config {
+        // Several test binaries share the machine: a late heartbeat is no failure.
+        election_timeout: Duration::from_secs(1),
+        // Few entries are kept behind a snapshot, so that a server that was away needs one.
+        snapshot_threshold: 500,
+        trailing_logs: 10,
+        ..Config::default()
+    };
     let raft = Raft::builder(id, journal)
         .config(config)
         .log_store(log.clone())

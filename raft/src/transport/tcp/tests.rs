@@ -314,6 +314,23 @@ async fn a_request_without_an_answer_times_out() {
 }
 
 #[tokio::test]
+async fn entries_change_connections_when_heartbeats_get_no_answer() {
+    let options = TcpOptions { control_timeout: Duration::from_millis(200), ..TcpOptions::default() };
+    let mut a = Node::start("a", TcpOptions { append_timeout: 2 * PATIENCE, ..options }).await;
+    let mut b = Node::start("b", TcpOptions::default()).await;
+    let entries = a.send(&b.peer, append(0));
+    let _held = b.request().await;
+    let heartbeat = a.send(&b.peer, Request::Heartbeat { term: Term(1) });
+    let _held_too = b.request().await;
+    let mut failed = BTreeMap::from([a.failure().await, a.failure().await]);
+    assert!(matches!(failed.remove(&heartbeat), Some(SendError::TimedOut)), "{failed:?}");
+    assert!(matches!(failed.remove(&entries), Some(SendError::Broken(_))), "{failed:?}");
+    let again = a.send(&b.peer, append(0));
+    b.request().await.2.respond(appended(4));
+    assert_eq!(a.response().await, (again, appended(4)));
+}
+
+#[tokio::test]
 async fn a_full_queue_fails_what_it_cannot_take_and_every_request_ends_once() {
     let options = TcpOptions { queue_max: 4, pipeline_max: 2, ..hasty() };
     let mut a = Node::start("a", options).await;
