@@ -1,7 +1,7 @@
 //! One running server: storage, Raft, gossip, autopilot and HTTP, started in the order in which they need each other and
 //! stopped together.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{Addresses, App, Parts, VERSION};
-use crate::config::{AgentConfig, ConfigError, PromoterKind};
+use crate::config::{AgentConfig, ConfigError, LogLevel, PromoterKind};
 use crate::integration::Application;
 use crate::kv::{KvMachine, KvStore};
 use crate::members::{GossipError, GossipSocket, Members, Profile};
@@ -191,11 +191,13 @@ impl Agent {
             match removed {
                 Ok(Ok(())) => tracing::info!("left the Raft configuration"),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the leader did not remove this server; it will once it sees it left")
+                    tracing::warn!(%error, "the leader did not remove this server; it will once it sees it left");
                 }
-                Err(_) => tracing::warn!(
-                    "the leader did not remove this server in time; it will once it sees it left"
-                ),
+                Err(_) => {
+                    tracing::warn!(
+                        "the leader did not remove this server in time; it will once it sees it left"
+                    );
+                }
             }
         }
         self.app.members.leave().await;
@@ -346,6 +348,25 @@ impl Transport for SharedTransport {
     fn shutdown(&self) {
         self.0.shutdown();
     }
+}
+
+/// Sends the log to standard error, where standard output is for the one line of [`run`]. Call it once, first.
+///
+/// # Panics
+/// When a logger is installed already.
+pub fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 /// Runs one server until `shutdown` resolves or somebody asks it to leave. Prints one line on standard output once it is
