@@ -1,1 +1,49 @@
-//! Keeps a Raft cluster healthy by itself.
+//! Keeps a Raft cluster healthy by itself: servers join without a vote, get it once they are stable, and are removed
+//! when they are gone, never at the price of quorum, and every decision tells its reason.
+//!
+//! ```text
+//!   application ── who should be there, who is alive ──┐
+//!                                                      ├─▶ gather ─▶ round (pure) ─▶ state
+//!   engine ──── members, terms, logs, contact ─────────┘                 │
+//!      ▲                                                                 ▼
+//!      └───────────── one step, fenced by term and configuration ◀── plan: at most one step, and why
+//! ```
+//!
+//! * [`core`] is the pure round: [`Inputs`] in, [`State`] and [`Plan`] out.
+//! * A [`Promoter`] is the policy: who should vote. [`StablePromoter`] is the default.
+//! * [`Cluster`] is the engine and [`ApplicationIntegration`] the application.
+//! * `Autopilot` (feature `tokio`) runs it; `supervise` does so for as long as this server leads.
+//!
+//! Read in this order: model, promoter, core, ports, driver.
+
+mod config;
+mod model;
+mod promoter;
+
+pub mod core;
+mod ports;
+
+#[cfg(feature = "raft")]
+mod adapters;
+#[cfg(feature = "tokio")]
+mod driver;
+pub mod testing;
+
+pub use config::{Config, ConfigError};
+pub use core::{CoolDown, Inputs, KnownServers, Memory, Mode, Round};
+#[cfg(feature = "tokio")]
+pub use driver::{
+    AddServerError, Autopilot, Builder, Intervals, Leadership, LeadershipSource, PruneError,
+    RemoveServerError, RequestError, Status, Supervisor, WatchedLeadership, supervise,
+};
+pub use model::{
+    Action, AddServerOutcome, BlockedBy, DeadClass, Decision, Event, EventKind, HealthReason, KeptServer,
+    KnownServer, NodeStatus, NodeType, Plan, PlannedStep, PruneReport, RaftState, Reason, RemovedServer,
+    ServerHealth, ServerState, ServerStats, Severity, State, Step, Verdict, server_order,
+};
+pub use ports::{ApplicationError, ApplicationIntegration, Capabilities, Cluster, ClusterError, ClusterView};
+pub use promoter::{Changes, DeadServers, Promoter, PromoterInput, StablePromoter, Wish};
+pub use raft_types::{
+    Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,
+    ServerId, Suffrage, Term, Time,
+};

@@ -11,8 +11,8 @@ use raft::core::{Entry, Role};
 use raft::storage::{MemoryLog, MemorySnapshots};
 use raft::transport::MemoryNetwork;
 use raft::{
-    BootstrapError, ChangeError, Config, Configuration, Leadership, ProposeError, Raft, ReadError, Server, ServerId,
-    SnapshotError, SnapshotWriter, StateMachine, TransferError,
+    BootstrapError, ChangeError, Config, Configuration, Leadership, ProposeError, Raft, ReadError, Server,
+    ServerId, SnapshotError, SnapshotWriter, StateMachine, TransferError,
 };
 
 type Commands = Arc<Mutex<Vec<Bytes>>>;
@@ -39,7 +39,8 @@ impl StateMachine for Journal {
     fn restore(&mut self, state: &mut dyn Read) -> io::Result<()> {
         let mut all = String::new();
         state.read_to_string(&mut all)?;
-        *self.0.lock().expect("not poisoned") = all.lines().map(|line| Bytes::from(line.to_owned())).collect();
+        *self.0.lock().expect("not poisoned") =
+            all.lines().map(|line| Bytes::from(line.to_owned())).collect();
         Ok(())
     }
 }
@@ -204,7 +205,9 @@ async fn a_fresh_server_joins_by_snapshot_and_is_promoted() {
     let moved = leader.add_voter("d".into(), address("d").into(), Some(raft::LogIndex(1))).await;
     assert_eq!(moved, Err(ChangeError::ConfigurationMoved { index: stamp }));
     leader.add_voter("d".into(), address("d").into(), Some(stamp)).await.expect("the expected configuration");
-    cluster.wait_for("the configuration", |node| node.raft.configuration().configuration.voters_count() == 4).await;
+    cluster
+        .wait_for("the configuration", |node| node.raft.configuration().configuration.voters_count() == 4)
+        .await;
     // And what it restored from the snapshot it keeps over a restart.
     cluster.restart(3).await;
     cluster.wait_for("recovery", |node| lines(node).len() == 55).await;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use raft::core::SnapshotMeta;
 use raft::storage::{
-    Always, CrashChoice, FileSnapshots, FileSystem, Kept, LogStore, LostPages, MemoryFileSystem,
-    SnapshotStore, StorageError, Torn,
+    Always, CrashChoice, DataDirectory, FileSnapshots, FileSystem, Kept, LogOptions, LogStore, LostPages,
+    MemoryFileSystem, SnapshotStore, StorageError, Torn,
 };
-use raft::{Configuration, EntryId, LogIndex, Server};
+use raft::{Configuration, EntryId, LogIndex, Server, Term};
 use storage_support::{DIRECTORY, append, disk, log_on, script, states, vote};
 
 /// One way in which a crash may turn out.
@@ -42,8 +42,10 @@ impl CrashChoice for Outcome {
 
 fn outcomes() -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    for (sixteenths, extra) in [(0, 0), (0, 1), (0, 40), (3, 0), (8, 0), (13, 5), (16, 0)] {
-        for torn in [Torn::Cut, Torn::Zeros, Torn::Garbage] {
+    for (sixteenths, extra) in [(0, 0), (0, 41), (3, 0), (13, 5), (16, 0)] {
+        // What is kept as a whole is not torn.
+        let torn = [Torn::Cut, Torn::Zeros, Torn::Garbage];
+        for torn in torn.into_iter().take(if sixteenths == 16 { 1 } else { 3 }) {
             for hole in [false, true] {
                 for names in [0, u32::MAX, 0x5555_5555, 0xaaaa_aaaa] {
                     outcomes.push(Outcome { sixteenths, extra, torn, hole, names, asked: 0 });
@@ -256,6 +258,38 @@ fn a_missing_segment_is_reported() {
     assert_eq!(log_on(&fs, 200).recover().expect("complete").entries.len(), 8);
 }
 
+#[test]
+fn a_crash_while_a_data_directory_is_made_leaves_one_that_opens() {
+    let open = |fs: &MemoryFileSystem| DataDirectory::open_on(Arc::new(fs.clone()), "srv/data");
+    for operations in 0.. {
+        let mut ended = false;
+        for outcome in outcomes() {
+            let fs = MemoryFileSystem::new();
+            fs.stop_after(Some(operations));
+            let run = || -> Result<(), StorageError> {
+                let mut directory = open(&fs)?;
+                directory.bind_id(&"a".into())?;
+                let mut log = directory.log(LogOptions::default())?;
+                log.recover()?;
+                directory.snapshots(2)?;
+                log.write(&[vote(1, "a")])
+            };
+            ended = run().is_ok();
+            fs.crash(&mut { outcome });
+            let mut directory = open(&fs).unwrap_or_else(|error| panic!("{operations} {outcome:?}: {error}"));
+            assert!(directory.server_id().is_none_or(|id| id == "a".into()));
+            let mut log = directory.log(LogOptions::default()).expect("made or there");
+            let found = log.recover().unwrap_or_else(|error| panic!("{operations} {outcome:?}: {error}"));
+            assert!(!ended || found.hard_state.term == Term(1), "{outcome:?}");
+            assert!(!ended || directory.server_id().is_some());
+        }
+        if ended {
+            assert!(operations > 10, "everything was made");
+            break;
+        }
+    }
+}
+
 fn meta(term: u64, index: u64) -> SnapshotMeta {
     SnapshotMeta {
         last: EntryId::new(term, index),
@@ -310,7 +344,9 @@ fn a_crash_leaves_the_newest_finished_snapshot_or_a_whole_newer_one() {
             assert!(index == finished || index == finished + 1, "{index} after {finished}: {outcome:?}");
             assert!(found.is_none_or(|(index, bytes)| bytes == state(index)), "{outcome:?}");
             let names = fs.list(Path::new(DIRECTORY)).expect("there");
-            assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
+            let whole =
+                |name: &String| fs.content(&Path::new(DIRECTORY).join(name).join("meta.json")).is_ok();
+            assert!(names.iter().all(|name| !name.ends_with(".tmp") && whole(name)), "{names:?} {outcome:?}");
             save(&snapshots, 9).expect("usable");
             assert_eq!(load(&snapshots), Some((9, state(9))));
         }

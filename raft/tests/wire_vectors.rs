@@ -212,47 +212,51 @@ const RESPONSES: [&str; 5] = [
 #[test]
 fn requests_of_go_decode_and_encode_to_the_same_bytes() {
     for vector in REQUESTS.iter().flat_map(|file| vectors(file)) {
+        let name = name(&vector);
         let frame = unbase64(&vector["frame_base64"]);
         let stream = vector.get("stream_base64").map(unbase64).unwrap_or_default();
         let mut buffer = filled(&[&frame[..], &stream[..]].concat(), Limits::default());
-        let request = buffer.take_request().expect(name(&vector)).expect(name(&vector));
-        assert_eq!(request.call(), call(&vector), "{}", name(&vector));
-        assert_eq!(request_fields(&request), recorded(&vector), "{}", name(&vector));
-        assert_eq!(encoded(&request, TimeFormat::Legacy), frame, "{}", name(&vector));
-        assert_eq!(buffer.take_bytes(usize::MAX), stream, "{}", name(&vector));
+        let request = buffer.take_request().expect(name).expect(name);
+        assert_eq!(request.call(), call(&vector), "{name}");
+        assert_eq!(request_fields(&request), recorded(&vector), "{name}");
+        assert_eq!(encoded(&request, TimeFormat::Legacy), frame, "{name}");
+        assert_eq!(buffer.take_bytes(usize::MAX), stream, "{name}");
     }
 }
 
 #[test]
 fn requests_with_the_newer_time_format_decode_and_encode_to_the_same_bytes() {
     for vector in vectors("append_entries_newtime_request.jsonl") {
+        let name = name(&vector);
         let frame = unbase64(&vector["frame_base64"]);
-        let request = RequestFrame::decode(&frame, &Limits::default()).expect(name(&vector));
-        assert_eq!(request_fields(&request), in_utc(recorded(&vector)), "{}", name(&vector));
-        assert_eq!(encoded(&request, TimeFormat::Timestamp), frame, "{}", name(&vector));
+        let request = RequestFrame::decode(&frame, &Limits::default()).expect(name);
+        assert_eq!(request_fields(&request), in_utc(recorded(&vector)), "{name}");
+        assert_eq!(encoded(&request, TimeFormat::Timestamp), frame, "{name}");
     }
 }
 
 #[test]
 fn responses_of_go_decode_and_encode_to_the_same_bytes() {
     for vector in RESPONSES.iter().flat_map(|file| vectors(file)) {
+        let name = name(&vector);
         let frame = unbase64(&vector["frame_base64"]);
         let mut buffer = filled(&frame, Limits::default());
-        let response = buffer.take_response(call(&vector)).expect(name(&vector)).expect(name(&vector));
-        assert_eq!(response_fields(response.body.as_ref()), vector["fields"], "{}", name(&vector));
-        assert_eq!(response.error, vector["error"].as_str().expect("text"), "{}", name(&vector));
+        let response = buffer.take_response(call(&vector)).expect(name).expect(name);
+        assert_eq!(response_fields(response.body.as_ref()), vector["fields"], "{name}");
+        assert_eq!(response.error, vector["error"].as_str().expect("text"), "{name}");
         let mut out = BytesMut::new();
         response.encode(&mut out);
-        assert_eq!(out, frame, "{}", name(&vector));
-        assert!(buffer.is_empty(), "{}", name(&vector));
+        assert_eq!(out, frame, "{name}");
+        assert!(buffer.is_empty(), "{name}");
     }
 }
 
 #[test]
 fn configurations_of_go_decode_and_encode_to_the_same_bytes() {
     for vector in vectors("configuration.jsonl") {
+        let name = name(&vector);
         let data = unbase64(&vector["data_base64"]);
-        let configuration = Configuration::decode(data.clone(), &Limits::default()).expect(name(&vector));
+        let configuration = Configuration::decode(data.clone(), &Limits::default()).expect(name);
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).expect("recorded names are text");
         let fields = configuration.servers.as_ref().map(|servers| {
             let server = |s: &raft::transport::wire::Server| {
@@ -260,36 +264,37 @@ fn configurations_of_go_decode_and_encode_to_the_same_bytes() {
             };
             servers.iter().map(server).collect::<Vec<_>>()
         });
-        assert_eq!(json!({ "Servers": fields }), vector["fields"], "{}", name(&vector));
-        assert_eq!(configuration.encode(), data, "{}", name(&vector));
+        assert_eq!(json!({ "Servers": fields }), vector["fields"], "{name}");
+        assert_eq!(configuration.encode(), data, "{name}");
     }
 }
 
 #[test]
 fn peer_lists_of_go_decode_and_encode_to_the_same_bytes() {
     for vector in vectors("peers.jsonl") {
+        let name = name(&vector);
         let data = unbase64(&vector["data_base64"]);
-        let peers = decode_peers(data.clone(), &Limits::default()).expect(name(&vector));
+        let peers = decode_peers(data.clone(), &Limits::default()).expect(name);
         let fields = peers.as_ref().map(|peers| peers.iter().map(|p| bytes(Some(p))).collect::<Vec<_>>());
-        assert_eq!(json!({ "Peers": fields }), vector["fields"], "{}", name(&vector));
-        assert_eq!(encode_peers(peers.as_deref()), data, "{}", name(&vector));
+        assert_eq!(json!({ "Peers": fields }), vector["fields"], "{name}");
+        assert_eq!(encode_peers(peers.as_deref()), data, "{name}");
     }
 }
 
 #[test]
 fn what_go_accepts_is_accepted_with_the_same_value() {
     for vector in vectors("decode_ok.jsonl") {
+        let name = name(&vector);
         let frame = unbase64(&vector["frame_base64"]);
         if vector["direction"] == "response" {
-            let response =
-                ResponseFrame::decode(call(&vector), frame, &Limits::default()).expect(name(&vector));
-            assert_eq!(response_fields(response.body.as_ref()), vector["fields"], "{}", name(&vector));
+            let response = ResponseFrame::decode(call(&vector), frame, &Limits::default()).expect(name);
+            assert_eq!(response_fields(response.body.as_ref()), vector["fields"], "{name}");
             continue;
         }
         let mut buffer = filled(&frame, Limits::default());
-        let request = buffer.take_request().expect(name(&vector)).expect(name(&vector));
-        assert_eq!(request_fields(&request), recorded(&vector), "{}", name(&vector));
-        assert!(buffer.is_empty(), "{}", name(&vector));
+        let request = buffer.take_request().expect(name).expect(name);
+        assert_eq!(request_fields(&request), recorded(&vector), "{name}");
+        assert!(buffer.is_empty(), "{name}");
     }
 }
 
@@ -297,6 +302,7 @@ fn what_go_accepts_is_accepted_with_the_same_value() {
 fn what_go_refuses_is_refused_and_what_go_waits_for_is_incomplete() {
     let mut seen = (0, 0);
     for vector in vectors("decode_err.jsonl") {
+        let name = name(&vector);
         let frame = unbase64(&vector["frame_base64"]);
         let mut buffer = filled(&frame, NO_LIMITS);
         let taken = if vector["direction"] == "response" {
@@ -306,15 +312,15 @@ fn what_go_refuses_is_refused_and_what_go_waits_for_is_incomplete() {
         };
         match vector["go_connection"].as_str() {
             Some("closed") => {
-                assert!(taken.is_err(), "{} gave {taken:?}", name(&vector));
+                assert!(taken.is_err(), "{name} gave {taken:?}");
                 seen.0 += 1;
             }
             Some("waits") => {
-                assert_eq!(taken, Ok(None), "{}", name(&vector));
-                assert!(buffer.capacity() <= 4 * frame.len() + 8192, "{} took memory", name(&vector));
+                assert_eq!(taken, Ok(None), "{name}");
+                assert!(buffer.capacity() <= 4 * frame.len() + 8192, "{name} took memory");
                 seen.1 += 1;
             }
-            other => panic!("{} says {other:?}", name(&vector)),
+            other => panic!("{name} says {other:?}"),
         }
     }
     assert!(seen.0 > 0 && seen.1 > 0, "both kinds must occur: {seen:?}");

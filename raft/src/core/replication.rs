@@ -162,6 +162,10 @@ impl RaftCore {
             leader.heartbeat_due = now + interval;
             for progress in leader.followers.values_mut() {
                 progress.paused = false;
+                if progress.appends_in_flight() == 0 {
+                    // A heartbeat carries no commit index, and a follower that was restarted has forgotten its own.
+                    progress.commit_sent = LogIndex::ZERO;
+                }
             }
         }
         self.check_quorum();

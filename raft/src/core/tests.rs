@@ -345,3 +345,22 @@ fn a_failed_store_ends_leadership_and_silences_the_server() {
     net.pass(2000);
     assert_ne!(net.leader(), "a");
 }
+
+#[test]
+fn a_restarted_follower_learns_the_commit_index_of_an_idle_leader() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.propose("a");
+    let old = net.core("b");
+    let persisted = Persisted {
+        hard_state: old.hard_state().clone(),
+        entries: old.entries(LogIndex(1), old.last().index, usize::MAX),
+        ..Persisted::default()
+    };
+    let me = old.me().clone();
+    let core = RaftCore::restore(me, &Config::default(), 9, net.now, persisted, &mut Vec::new());
+    net.cores.insert("b".into(), core.expect("a whole log"));
+    assert_eq!(net.core("b").commit_index(), LogIndex(0));
+    net.pass(100);
+    assert_eq!(net.core("b").commit_index(), net.core("a").commit_index());
+}

@@ -64,13 +64,10 @@ impl DataDirectory {
     /// As [`DataDirectory::open`].
     pub fn open_on(fs: Arc<dyn FileSystem>, path: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let path = path.into();
-        let make = || {
-            fs.create_dir_all(&path)?;
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |p| fs.sync_dir(p))
-        };
         let names = match fs.list(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make().map_err(|error| StorageError::io("create", path.display(), error))?;
+                make_durable(fs.as_ref(), &path)
+                    .map_err(|error| StorageError::io("create", path.display(), error))?;
                 Vec::new()
             }
             other => other.map_err(|error| StorageError::io("list", path.display(), error))?,
@@ -172,6 +169,17 @@ impl DataDirectory {
         self.identity = identity;
         Ok(())
     }
+}
+
+/// Makes a directory and its missing parents, and makes their names durable.
+fn make_durable(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .filter(|ancestor| !ancestor.as_os_str().is_empty())
+        .take_while(|ancestor| fs.list(ancestor).is_err())
+        .collect();
+    fs.create_dir_all(path)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| fs.sync_dir(parent))
 }
 
 fn read_identity(fs: &dyn FileSystem, path: &Path) -> Result<Option<Identity>, StorageError> {

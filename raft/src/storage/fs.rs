@@ -71,7 +71,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// What the operating system says; some of the content may be gone.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in a directory durable.
+    /// Makes the names in a directory durable. The empty path is where relative paths start.
     ///
     /// # Errors
     /// What the operating system says; which names are durable is then unknown.
@@ -217,7 +217,11 @@ impl FileSystem for StdFileSystem {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         // Windows has no way to sync a directory through a plain handle, and its renames are journalled.
-        if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
+        if !cfg!(unix) {
+            return Ok(());
+        }
+        let here = path.as_os_str().is_empty();
+        fs::File::open(if here { Path::new(".") } else { path })?.sync_all()
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {

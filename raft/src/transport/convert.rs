@@ -462,3 +462,6 @@ pub(crate) fn read_response(
         _ => Ok(response),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::convert::{self, Nonsense};
 use super::super::wire::{Call, FrameBuffer};
-use super::{AnswerError, Context, allowance, connect, next_answer};
+use super::{ANSWER_LIMITS, AnswerError, Context, connect, next_answer};
 use crate::core::{Request, Sequence};
 use crate::transport::{Incoming, SendError};
 
@@ -178,7 +178,9 @@ impl Lane {
                     None => return,
                 }
             }
-            sleep(pause(failures)).await;
+            if failures > 1 {
+                sleep(pause(failures)).await;
+            }
             let address = self.moves.borrow_and_update().address.clone();
             match connect(&address, self.context.options.connect_timeout).await {
                 Ok(stream) => {
@@ -261,12 +263,10 @@ impl Lane {
     }
 }
 
-/// How long to wait before dialling, after so many failures in a row. Short: a peer that is back must be heard soon.
+/// How long to wait before dialling, after so many failures in a row; after the first there is no wait. Short: a peer that
+/// is back must be heard soon.
 fn pause(failures: u32) -> Duration {
-    match failures {
-        0 | 1 => Duration::ZERO,
-        n => (Duration::from_millis(5) * 2_u32.pow(n.min(10))).min(PAUSE_MAX),
-    }
+    (Duration::from_millis(5) * 2_u32.pow(failures.min(10))).min(PAUSE_MAX)
 }
 
 async fn write_requests(
@@ -313,7 +313,7 @@ async fn write_requests(
             }
         }
         flow.more.notify_one();
-        let limit = allowance(context.options.io_timeout, out.len());
+        let limit = context.options.allowance(context.options.io_timeout, out.len());
         match timeout(limit, write.write_all(&out)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return End::Broken(error),
@@ -347,7 +347,7 @@ struct Answers<'a> {
 
 impl Answers<'_> {
     async fn read(mut self, mut from: OwnedReadHalf) -> End {
-        let mut frames = FrameBuffer::new(self.context.options.limits);
+        let mut frames = FrameBuffer::new(ANSWER_LIMITS);
         loop {
             let Some(oldest) = self.flow.oldest() else {
                 match self.watch(&mut from, &mut frames).await {
@@ -355,7 +355,7 @@ impl Answers<'_> {
                     Some(end) => return end,
                 }
             };
-            let limit = allowance(self.limit, oldest.bytes);
+            let limit = self.context.options.allowance(self.limit, oldest.bytes);
             let answer = match timeout(limit, next_answer(&mut from, &mut frames, oldest.call)).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(AnswerError::Io(error))) => return End::Broken(error),

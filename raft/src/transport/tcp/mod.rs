@@ -50,9 +50,11 @@ pub struct TcpOptions {
     /// Limit on the answer to an append request, counted from the answer before. Default 10 s; above the time of a slow
     /// disk write.
     pub append_timeout: Duration,
-    /// Limit on anything that should flow: a message that has begun, a write. Grows by a second for each 64 KiB.
+    /// Limit on anything that should flow: a message that has begun, a write. Grows with its size by `rate_min`.
     /// Default 10 s.
     pub io_timeout: Duration,
+    /// Bytes a second below which a transfer counts as stalled. Default 64 KiB; at least 1.
+    pub rate_min: u64,
     /// Limit on the answer to a snapshot once it is sent. Grows by a second for each MiB. Default 10 s.
     pub snapshot_timeout: Duration,
     /// Connections without traffic are closed after this. Default 10 min. Go peers keep connections in a pool, and each one closed
@@ -80,6 +82,7 @@ impl Default for TcpOptions {
             control_timeout: Duration::from_secs(2),
             append_timeout: Duration::from_secs(10),
             io_timeout: Duration::from_secs(10),
+            rate_min: 64 << 10,
             snapshot_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(600),
             connections_max: 1024,
@@ -91,17 +94,19 @@ impl Default for TcpOptions {
     }
 }
 
-/// Bytes a second below which a transfer counts as stalled.
-const RATE_MIN: u64 = 64 << 10;
+impl TcpOptions {
+    /// `base`, and what `bytes` take at the lowest acceptable rate.
+    fn allowance(&self, base: Duration, bytes: usize) -> Duration {
+        base + Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate_min.max(1))
+    }
+}
+
+/// Bounds on answers, which carry little but an error text.
+const ANSWER_LIMITS: Limits = Limits { frame_bytes_max: 1 << 20, items_max: 0 };
 /// Pieces in which snapshots go through memory.
 const CHUNK: usize = 64 << 10;
 /// Chunks that may wait between disk and socket.
 const CHUNKS_WAITING: usize = 4;
-
-/// `base`, and what `bytes` take at the lowest acceptable rate.
-fn allowance(base: Duration, bytes: usize) -> Duration {
-    base + Duration::from_millis(bytes as u64 * 1000 / RATE_MIN)
-}
 
 /// Carries requests over TCP. Listens from the moment it is bound; connections are served once it is started.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Of a connection several requests may wait for their answers at the same time, so that a follower can write them to
 //! disk together; answers leave in the order of the requests. Nobody can hold much memory here: messages, waiting
-//! requests and connections are limited, and what stalls is closed.
+//! requests, connections and large messages under way are limited, and what stalls is closed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,13 +15,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::super::convert::{self, Asked};
 use super::super::wire::{FrameBuffer, RequestFrame, ResponseFrame, WireError};
-use super::{CHUNK, CHUNKS_WAITING, Context, allowance};
+use super::{CHUNK, CHUNKS_WAITING, Context};
 use crate::core::{Peer, Request, Response, SnapshotMeta};
 use crate::transport::{Incoming, Responder};
 
@@ -29,12 +29,17 @@ use crate::transport::{Incoming, Responder};
 const WRITE_BYTES: usize = 64 << 10;
 /// What is left of an unwanted snapshot is read away up to this size, beyond it the connection is closed.
 const DRAIN_MAX: u64 = 16 << 20;
+/// A message that has more than this of its bytes here counts as large while the rest arrives.
+const LARGE: usize = 256 << 10;
+/// So many large messages may arrive at the same time, so that many connections together cannot take much memory either.
+/// A server has one leader, and that sends one message after the other.
+const LARGE_AT_ONCE: usize = 4;
 /// Pause after a failure to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the shutdown.
 pub(super) async fn accept(context: Arc<Context>, listener: TcpListener) {
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections { open: Mutex::default(), large: Semaphore::new(LARGE_AT_ONCE) });
     loop {
         let accepted = tokio::select! {
             () = context.stop.cancelled() => return,
@@ -58,8 +63,11 @@ pub(super) async fn accept(context: Arc<Context>, listener: TcpListener) {
 }
 
 /// The connections that are open.
-#[derive(Debug, Default)]
-struct Connections(Mutex<Open>);
+#[derive(Debug)]
+struct Connections {
+    open: Mutex<Open>,
+    large: Semaphore,
+}
 
 #[derive(Debug, Default)]
 struct Open {
@@ -71,7 +79,7 @@ struct Open {
 impl Connections {
     /// Makes room for one more, if need be in the place of the oldest that never sent a request.
     fn admit(self: &Arc<Self>, context: &Context) -> Option<Place> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.places.len() >= context.options.connections_max {
             let stranger = open.places.iter().find(|(_, (_, proven))| !proven.load(Ordering::Relaxed));
             let number = *stranger?.0;
@@ -99,7 +107,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.places.remove(&self.number);
     }
 }
@@ -183,8 +191,10 @@ struct Requests<'a> {
     /// Bytes of requests that may wait for their answer: one message of the largest size.
     room: Arc<Semaphore>,
     room_max: usize,
-    /// When the message that is arriving must be complete but for the allowance for its size.
+    /// When the first wait for the rest of the message that is arriving began.
     since: Option<Instant>,
+    /// Held while a large message arrives.
+    large: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Requests<'a> {
@@ -201,6 +211,7 @@ impl<'a> Requests<'a> {
             room: Arc::new(Semaphore::new(room_max)),
             room_max,
             since: None,
+            large: None,
         }
     }
 
@@ -211,6 +222,7 @@ impl<'a> Requests<'a> {
             match self.frames.take_request()? {
                 Some(frame) => {
                     self.since = None;
+                    self.large = None;
                     self.connection.place.proven.store(true, Ordering::Relaxed);
                     let size = before - self.frames.len();
                     if !self.handle(frame, size).await? {
@@ -232,12 +244,16 @@ impl<'a> Requests<'a> {
         let between = self.frames.is_empty();
         let deadline = if !between {
             let since = *self.since.get_or_insert_with(Instant::now);
-            since + allowance(options.io_timeout, self.frames.len())
+            since + options.allowance(options.io_timeout, self.frames.len())
         } else if self.connection.place.proven.load(Ordering::Relaxed) {
             Instant::now() + options.idle_timeout
         } else {
             Instant::now() + options.io_timeout
         };
+        if self.frames.len() > LARGE && self.large.is_none() {
+            let permit = timeout_at(deadline, self.connection.place.connections.large.acquire()).await;
+            self.large = permit.map_err(|_| Closing::Slow("other large requests"))?.ok();
+        }
         match timeout_at(deadline, self.read.read_buf(self.frames.space())).await {
             Ok(read) => Ok(read? > 0),
             Err(_) if between => {

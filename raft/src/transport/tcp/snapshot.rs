@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::convert;
 use super::super::wire::{Call, FrameBuffer};
-use super::{CHUNK, CHUNKS_WAITING, Context, allowance, connect, next_answer};
+use super::{ANSWER_LIMITS, CHUNK, CHUNKS_WAITING, Context, TcpOptions, connect, next_answer};
 use crate::core::{Peer, Request, Response, Sequence};
 use crate::transport::{Incoming, SendError, SnapshotState};
 
@@ -65,8 +65,8 @@ async fn send(
     let mut head = BytesMut::new();
     context.local.encode_request(request, options.time_format, &mut head);
     let chunks = read_chunks(context, state, meta.size);
-    let writing = write_all(&mut write, head.freeze(), chunks, options.io_timeout);
-    let mut frames = FrameBuffer::new(options.limits);
+    let writing = write_all(&mut write, head.freeze(), chunks, options);
+    let mut frames = FrameBuffer::new(ANSWER_LIMITS);
     let reading = next_answer(&mut read, &mut frames, Call::InstallSnapshot);
     tokio::pin!(reading);
     // A peer that has no use for the snapshot says so before it has all of it.
@@ -105,12 +105,13 @@ async fn write_all(
     write: &mut OwnedWriteHalf,
     head: Bytes,
     mut chunks: mpsc::Receiver<io::Result<Bytes>>,
-    limit: Duration,
+    options: &TcpOptions,
 ) -> io::Result<()> {
     let mut next = Some(Ok(head));
     while let Some(chunk) = next {
         let chunk = chunk?;
-        timeout(allowance(limit, chunk.len()), write.write_all(&chunk)).await??;
+        let limit = options.allowance(options.io_timeout, chunk.len());
+        timeout(limit, write.write_all(&chunk)).await??;
         next = chunks.recv().await;
     }
     Ok(())

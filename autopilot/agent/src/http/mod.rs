@@ -1,0 +1,178 @@
+//! The HTTP API: Consul's paths, parameters, statuses and shapes, answered by any server.
+//!
+//! [`router`] maps paths to handlers and does no I/O; [`serve`] runs it on a listener within limits on connections,
+//! headers and bodies. Each endpoint says where it is answered: here, at the leader, or at the leader unless the client
+//! asked for `stale`. In reading order: `call`, `forward`, then one file per family of endpoints.
+
+mod agent;
+mod autopilot;
+mod call;
+pub mod duration;
+mod error;
+mod forward;
+mod kv;
+mod params;
+mod raft;
+mod server;
+mod status;
+pub(crate) mod wire;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use axum::routing::{delete, get, post, put};
+
+use crate::app::App;
+use crate::kv::command::VALUE_BYTES_MAX;
+use call::{Call, Reply};
+use error::ApiError;
+use params::Consistency;
+
+pub(crate) use forward::Peers;
+pub(crate) use kv::PROPOSE_TIMEOUT;
+pub(crate) use server::serve;
+
+/// The largest body of anything but a value.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Where an endpoint is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// By the server that was asked.
+    Here,
+    /// By the leader.
+    Leader,
+    /// By the leader, or here when the client asked for `stale`.
+    LeaderUnlessStale,
+}
+
+/// All paths.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    use Place::{Here, Leader, LeaderUnlessStale};
+    const SMALL: usize = BODY_BYTES_MAX;
+    let kv = get(endpoint(LeaderUnlessStale, SMALL, kv::read))
+        .put(endpoint(Leader, VALUE_BYTES_MAX, kv::put))
+        .delete(endpoint(Leader, SMALL, kv::delete));
+    Router::new()
+        .route("/v1/status/leader", get(endpoint(Here, SMALL, status::leader)))
+        .route("/v1/status/peers", get(endpoint(Here, SMALL, status::peers)))
+        .route(
+            "/v1/operator/autopilot/configuration",
+            get(endpoint(LeaderUnlessStale, SMALL, autopilot::configuration)).put(endpoint(
+                Leader,
+                SMALL,
+                autopilot::configure,
+            )),
+        )
+        .route("/v1/operator/autopilot/health", get(endpoint(Leader, SMALL, autopilot::health)))
+        .route("/v1/operator/autopilot/state", get(endpoint(Leader, SMALL, autopilot::state)))
+        .route(
+            "/v1/operator/raft/configuration",
+            get(endpoint(LeaderUnlessStale, SMALL, raft::configuration)),
+        )
+        .route("/v1/operator/raft/peer", delete(endpoint(Leader, SMALL, raft::remove_peer)))
+        .route("/v1/operator/raft/transfer-leader", post(endpoint(Leader, SMALL, raft::transfer_leader)))
+        .route("/v1/agent/members", get(endpoint(Here, SMALL, agent::members)))
+        .route("/v1/agent/self", get(endpoint(Here, SMALL, agent::this)))
+        .route("/v1/agent/join/{address}", put(endpoint(Here, SMALL, agent::join)))
+        .route("/v1/agent/leave", put(endpoint(Here, SMALL, agent::leave)))
+        .route("/v1/agent/force-leave/{node}", put(endpoint(Here, SMALL, agent::force_leave)))
+        .route("/v1/agent/autopilot/events", get(endpoint(Leader, SMALL, agent::events)))
+        .route("/v1/kv", kv.clone())
+        .route("/v1/kv/", kv.clone())
+        .route("/v1/kv/{*key}", kv)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+}
+
+async fn unknown_path(request: Request) -> Response {
+    Reply::of_error(ApiError::NotFound(format!("there is no endpoint {}", request.uri().path())))
+        .into_response()
+}
+
+async fn wrong_method(method: Method) -> Response {
+    let text = format!("method {method} not allowed");
+    Reply::new(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", text).into_response()
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// Makes a handler into what the router takes: reads the request, finds the place, turns errors into texts.
+fn endpoint<F, Fut>(
+    place: Place,
+    body_limit: usize,
+    handler: F,
+) -> impl Fn(State<Arc<App>>, Request) -> Answer + Clone + Send + Sync + 'static
+where
+    F: Fn(Arc<App>, Arc<Call>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, ApiError>> + Send + 'static,
+{
+    move |State(app), request| {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let answer = match Call::read(request, body_limit).await {
+                Ok(call) => answer(&app, &Arc::new(call), place, &handler).await,
+                Err(error) => Err(error),
+            };
+            answer.unwrap_or_else(Reply::of_error).into_response()
+        })
+    }
+}
+
+async fn answer<F, Fut>(
+    app: &Arc<App>,
+    call: &Arc<Call>,
+    place: Place,
+    handler: &F,
+) -> Result<Reply, ApiError>
+where
+    F: Fn(Arc<App>, Arc<Call>) -> Fut,
+    Fut: Future<Output = Result<Reply, ApiError>>,
+{
+    if let Some(wanted) = call.params.get("dc").filter(|dc| !dc.is_empty() && *dc != app.config.datacenter) {
+        return Err(ApiError::Failed(format!(
+            "No path to datacenter: {wanted:?}; this is {:?}",
+            app.config.datacenter
+        )));
+    }
+    let here = match place {
+        Place::Here => true,
+        Place::Leader => false,
+        Place::LeaderUnlessStale => call.params.consistency()? == Consistency::Stale,
+    };
+    if here {
+        handler(Arc::clone(app), Arc::clone(call)).await
+    } else {
+        forward::at_leader(app, call, handler).await
+    }
+}
+
+/// Asks the leader, on behalf of this server, to take it out of the configuration.
+///
+/// # Errors
+/// What the leader answered.
+pub(crate) async fn ask_leader_to_remove(app: &Arc<App>) -> Result<(), String> {
+    let query = format!("id={}", params::encode(app.id.as_str()));
+    let call = Arc::new(Call::internal(Method::DELETE, "/v1/operator/raft/peer", &query));
+    let answer = forward::at_leader(app, &call, &raft::remove_peer).await.map_err(ApiError::text)?;
+    if answer.status == StatusCode::OK {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+}
+
+/// Adds what tells a client how fresh the answer is.
+fn with_freshness(app: &App, reply: Reply) -> Reply {
+    let metrics = app.raft.metrics();
+    let metrics = metrics.borrow();
+    let contact = metrics.last_leader_contact.map_or(0, |at| at.elapsed().as_millis());
+    reply
+        .with_header("x-consul-knownleader", metrics.leader.is_some())
+        .with_header("x-consul-lastcontact", contact)
+}

@@ -1,0 +1,3 @@
+//! Engines that come with the crate.
+
+mod raft;

@@ -1,0 +1,52 @@
+//! The pure round: everything it may look at comes in as [`Inputs`], everything it decides goes out as a [`Round`].
+//!
+//! Order of a round: assess (is each server healthy) → compose (the state) → candidates (what could be done, judged
+//! by safety) → plan (at most one step) → why each server does not vote yet. Nothing here reads a clock, asks anybody
+//! or performs anything.
+//!
+//! Not here: gathering the inputs and performing the step, which are the driver's.
+
+mod assess;
+pub(crate) mod candidates;
+mod compose;
+mod inputs;
+mod plan;
+mod policy;
+mod safety;
+
+pub use inputs::{CoolDown, Inputs, KnownServers, Memory, Mode, Round, ServerMemory};
+pub use safety::{AddPlan, AddRefusal, plan_add};
+
+use self::policy::Policy;
+use self::safety::Safety;
+use crate::promoter::{Promoter, PromoterInput};
+
+impl Round {
+    /// Runs one round. The same inputs always give the same round.
+    ///
+    /// A promoter that panics is reported in the plan, and its wishes count as none.
+    #[must_use]
+    pub fn run(inputs: &Inputs, promoter: &dyn Promoter) -> Self {
+        let config = inputs.config.clone().unwrap_or_default();
+        let mut policy = Policy::new(promoter);
+        let mut state = compose::state(inputs, &config, &mut policy);
+        let memory = compose::memory(&state);
+        let (plan, blocked) = {
+            let input = PromoterInput { now: inputs.now, config: &config, state: &state };
+            let safety =
+                Safety { now: inputs.now, config: &config, capabilities: inputs.capabilities, state: &state };
+            let wishes = candidates::wishes(&input, &safety, &mut policy);
+            let removals = candidates::removals(inputs, &input, &safety, &mut policy);
+            let plan = plan::plan(inputs, &state, wishes, removals, &policy);
+            let blocked = plan::blocked(inputs, &state, &safety, &plan, &mut policy);
+            (plan, blocked)
+        };
+        let mut next_wake = None;
+        for (server, blocked_by) in state.servers.values_mut().zip(blocked) {
+            let earliest = blocked_by.as_ref().and_then(|blocked| blocked.earliest);
+            next_wake = next_wake.into_iter().chain(earliest.filter(|at| *at > inputs.now)).min();
+            server.blocked_by = blocked_by;
+        }
+        Self { state, plan, memory, next_wake }
+    }
+}

@@ -1,0 +1,147 @@
+//! Chooses at most one of the judged candidates and tells what became of the others.
+
+use super::candidates::Candidate;
+use super::inputs::{CoolDown, Inputs, Mode};
+use super::policy::Policy;
+use super::safety::Safety;
+use crate::model::{
+    Action, BlockedBy, Decision, Plan, PlannedStep, RaftState, Reason, ServerState, State, Verdict,
+};
+
+/// Considers the wishes first, then the removals; the first that may be done is done.
+pub(super) fn plan(
+    inputs: &Inputs,
+    state: &State,
+    wishes: Vec<Candidate>,
+    removals: Vec<Candidate>,
+    policy: &Policy<'_>,
+) -> Plan {
+    let mut plan = Plan {
+        at: inputs.now,
+        term: inputs.term,
+        configuration_index: state.configuration_index,
+        step: None,
+        decisions: Vec::new(),
+    };
+    if let (Some(reason), Some(leader)) = (policy.fault(), &state.leader) {
+        // A panic is about no server in particular; the leader is the one that runs the promoter.
+        let (server, action) = (leader.clone(), Action::Promote);
+        plan.decisions.push(Decision { server, action, verdict: Verdict::Refused, reason });
+    }
+    let gate = gate(inputs);
+    let wishes_gate = match inputs.mode {
+        _ if gate.is_some() => gate.clone(),
+        _ if !inputs.reconciliation_enabled => Some(Reason::ReconciliationDisabled),
+        Mode::Watch | Mode::Prune => Some(Reason::NextRound),
+        Mode::Reconcile => None,
+    };
+    let removals_gate = match inputs.mode {
+        Mode::Prune => gate,
+        Mode::Watch | Mode::Reconcile => wishes_gate.clone(),
+    };
+    for candidate in wishes {
+        consider(inputs, &mut plan, candidate, wishes_gate.as_ref());
+    }
+    for candidate in removals {
+        consider(inputs, &mut plan, candidate, removals_gate.as_ref());
+    }
+    plan
+}
+
+/// Why nobody may change members in this round, requests included.
+fn gate(inputs: &Inputs) -> Option<Reason> {
+    let view = &inputs.view;
+    if !view.is_leader || view.term != inputs.term {
+        return Some(Reason::NotLeader);
+    }
+    if inputs.config.is_none() {
+        return Some(Reason::NoConfig);
+    }
+    if !view.ready {
+        return Some(Reason::LeaderNotReady);
+    }
+    if !view.configuration_committed {
+        return Some(Reason::ChangeInProgress { index: view.configuration_index });
+    }
+    None
+}
+
+fn consider(inputs: &Inputs, plan: &mut Plan, candidate: Candidate, gate: Option<&Reason>) {
+    let Candidate { server, action, judged } = candidate;
+    let (verdict, reason) = match judged {
+        Err(reason) => (Verdict::Refused, reason),
+        Ok((step, reason)) => {
+            let cooling = inputs.cool_down.as_ref().filter(|cool| cool.step == step);
+            match (gate, &plan.step, cooling) {
+                (Some(gate), _, _) => (Verdict::Deferred, gate.clone()),
+                (None, Some(first), _) => {
+                    (Verdict::Deferred, Reason::OneStepAtATime { first: first.step.id().clone() })
+                }
+                (None, None, Some(cool)) if cool.until > inputs.now => {
+                    (Verdict::Deferred, cooling_down(inputs, cool))
+                }
+                (None, None, _) => {
+                    plan.step = Some(PlannedStep { step, reason: reason.clone() });
+                    (Verdict::Chosen, reason)
+                }
+            }
+        }
+    };
+    plan.decisions.push(Decision { server, action, verdict, reason });
+}
+
+fn cooling_down(inputs: &Inputs, cool: &CoolDown) -> Reason {
+    Reason::CoolDown { left: cool.until.since(inputs.now), error: cool.error.clone() }
+}
+
+/// Why each server does not vote yet, in the order of the servers.
+pub(super) fn blocked(
+    inputs: &Inputs,
+    state: &State,
+    safety: &Safety<'_>,
+    plan: &Plan,
+    policy: &mut Policy<'_>,
+) -> Vec<Option<BlockedBy>> {
+    state.servers.values().map(|server| blocked_by(inputs, safety, plan, policy, server)).collect()
+}
+
+fn blocked_by(
+    inputs: &Inputs,
+    safety: &Safety<'_>,
+    plan: &Plan,
+    policy: &mut Policy<'_>,
+    server: &ServerState,
+) -> Option<BlockedBy> {
+    if server.is_voter() {
+        return None;
+    }
+    let without_time = |reason| Some(BlockedBy { reason, earliest: None });
+    if server.raft_state == RaftState::Staging {
+        return without_time(Reason::IsStaging);
+    }
+    if !policy.may_vote(server) {
+        let (promoter, node_type) = (policy.name().to_owned(), server.node_type.clone());
+        return without_time(Reason::NeverVotes { promoter, node_type });
+    }
+    if let Some(reason) = server.health.reasons.first() {
+        return without_time(Reason::Health(reason.clone()));
+    }
+    if !server.is_stable(inputs.now) {
+        let reason = safety.probation(server);
+        return Some(BlockedBy { reason, earliest: Some(server.stable_at) });
+    }
+    let decided = plan.decisions.iter().find(|d| d.action == Action::Promote && d.server == server.id);
+    let Some(decided) = decided else {
+        return without_time(Reason::NotWanted { promoter: policy.name().to_owned() });
+    };
+    let reason = match decided.verdict {
+        Verdict::Chosen => Reason::NextRound,
+        Verdict::Deferred | Verdict::Refused => decided.reason.clone(),
+    };
+    let earliest = match &reason {
+        Reason::NextRound => inputs.next_reconcile,
+        Reason::CoolDown { left, .. } => Some(inputs.now + *left),
+        _ => None,
+    };
+    Some(BlockedBy { reason, earliest })
+}

@@ -1,0 +1,88 @@
+//! The promoter behind a guard: a panic is caught and reported, and the default answer stands in.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft_types::ServerId;
+
+use crate::model::{NodeType, Reason, ServerState, State};
+use crate::promoter::{Changes, DeadServers, Promoter, PromoterInput};
+
+pub(super) struct Policy<'a> {
+    promoter: &'a dyn Promoter,
+    name: String,
+    /// The first panic of the round.
+    fault: Option<String>,
+}
+
+impl<'a> Policy<'a> {
+    pub(super) fn new(promoter: &'a dyn Promoter) -> Self {
+        let mut policy = Self { promoter, name: String::from("unnamed"), fault: None };
+        policy.name = policy.ask(|promoter| promoter.name().to_owned()).unwrap_or_default();
+        policy
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is to be said about a panic, if there was one.
+    pub(super) fn fault(&self) -> Option<Reason> {
+        self.fault.as_ref().map(|fault| self.wrong(fault.clone()))
+    }
+
+    /// A complaint about this promoter.
+    pub(super) fn wrong(&self, fault: impl Into<String>) -> Reason {
+        Reason::PromoterFault { promoter: self.name.clone(), fault: fault.into() }
+    }
+
+    pub(super) fn changes(&mut self, input: &PromoterInput<'_>) -> Changes {
+        self.ask(|promoter| promoter.changes(input)).unwrap_or_default()
+    }
+
+    /// A promoter that panics here gives nobody a vote.
+    pub(super) fn may_vote(&mut self, server: &ServerState) -> bool {
+        self.ask(|promoter| promoter.may_vote(server)).unwrap_or(false)
+    }
+
+    pub(super) fn node_type(&mut self, server: &ServerState, state: &State) -> NodeType {
+        self.ask(|promoter| promoter.node_type(server, state)).unwrap_or_default()
+    }
+
+    /// `None` when the promoter panicked: then nothing may be removed, since it may have wanted to keep all.
+    pub(super) fn keep_failed(
+        &mut self,
+        input: &PromoterInput<'_>,
+        dead: &DeadServers,
+    ) -> Option<BTreeMap<ServerId, String>> {
+        self.ask(|promoter| promoter.keep_failed(input, dead))
+    }
+
+    pub(super) fn optimistic_failure_tolerance(&mut self, state: &State) -> Option<usize> {
+        self.ask(|promoter| promoter.optimistic_failure_tolerance(state)).flatten()
+    }
+
+    pub(super) fn server_details(&mut self, server: &ServerState, state: &State) -> BTreeMap<String, String> {
+        self.ask(|promoter| promoter.server_details(server, state)).unwrap_or_default()
+    }
+
+    pub(super) fn state_details(&mut self, state: &State) -> BTreeMap<String, String> {
+        self.ask(|promoter| promoter.state_details(state)).unwrap_or_default()
+    }
+
+    fn ask<T>(&mut self, question: impl FnOnce(&dyn Promoter) -> T) -> Option<T> {
+        // A promoter is pure, so nothing half-changed can be seen after its panic.
+        match catch_unwind(AssertUnwindSafe(|| question(self.promoter))) {
+            Ok(answer) => Some(answer),
+            Err(panic) => {
+                let text = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned());
+                let text = text.unwrap_or_else(|| String::from("no message"));
+                self.fault.get_or_insert_with(|| format!("it panicked: {text}"));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Asks the engine and the application, each with a deadline and in a task of its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft_types::{LogIndex, ServerId, Time};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::builder::Intervals;
+use crate::config::Config;
+use crate::core::KnownServers;
+use crate::model::{KnownServer, NodeStatus, ServerStats, State, Step};
+use crate::ports::{ApplicationIntegration, Cluster, ClusterError, ClusterView};
+
+/// Why a call gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// The deadline passed.
+    TimedOut(Duration),
+    /// The implementation panicked.
+    Panicked(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut(after) => write!(f, "no answer within {}", humantime::format_duration(*after)),
+            Self::Panicked(text) => write!(f, "panicked: {text}"),
+        }
+    }
+}
+
+/// Runs a call in a task of its own, so that neither a panic nor a missing await point reaches the caller. Dropping
+/// the future drops the call.
+async fn call<T: Send + 'static>(
+    deadline: Duration,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T, CallError> {
+    let task = AbortOnDropHandle::new(tokio::spawn(future));
+    match tokio::time::timeout(deadline, task).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(CallError::Panicked(error.to_string())),
+        Err(_) => Err(CallError::TimedOut(deadline)),
+    }
+}
+
+/// The two sides that are asked, and how long they may take.
+pub(super) struct Ports {
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) application: Arc<dyn ApplicationIntegration>,
+    pub(super) intervals: Intervals,
+}
+
+/// What was gathered for one round.
+pub(super) struct Gathered {
+    pub(super) view: ClusterView,
+    pub(super) config: Option<Config>,
+    pub(super) known: KnownServers,
+    pub(super) fetched: Option<BTreeMap<ServerId, ServerStats>>,
+}
+
+/// The last good answers of the application, for when it does not give one.
+#[derive(Debug, Default)]
+pub(super) struct LastAnswers {
+    config: Option<Config>,
+    known: KnownServers,
+    known_at: Time,
+}
+
+impl Ports {
+    /// How old a measurement or an answer may be: three rounds.
+    pub(super) fn age_max(&self) -> Duration {
+        self.intervals.update.saturating_mul(3)
+    }
+
+    pub(super) async fn view(&self) -> Result<ClusterView, ClusterError> {
+        let cluster = self.cluster.clone();
+        call(self.intervals.query, async move { cluster.view().await })
+            .await
+            .unwrap_or_else(|error| Err(ClusterError::Unavailable { reason: error.to_string() }))
+    }
+
+    pub(super) async fn gather(&self, now: Time, last: &mut LastAnswers) -> Result<Gathered, ClusterError> {
+        let (view, config, known) = tokio::join!(self.view(), self.config(), self.known());
+        let view = view?;
+        if let Some(config) = config {
+            last.config = config;
+        }
+        let error = match known {
+            Ok(servers) => {
+                (last.known, last.known_at) = (KnownServers::from_iter(servers), now);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the application did not say which servers it knows");
+                if now.since(last.known_at) > self.age_max() {
+                    last.known = KnownServers::default();
+                }
+                Some(error)
+            }
+        };
+        let known = KnownServers { error, ..last.known.clone() };
+        let fetched = self.fetch(&known).await;
+        Ok(Gathered { view, config: last.config.clone(), known, fetched })
+    }
+
+    /// `None` when there is no new answer and the last one stands.
+    async fn config(&self) -> Option<Option<Config>> {
+        let application = self.application.clone();
+        match call(self.intervals.query, async move { application.config().await }).await {
+            Ok(Some(config)) => match config.validate() {
+                Ok(()) => Some(Some(config)),
+                Err(error) => {
+                    tracing::warn!(%error, "the application gave a configuration that cannot be used");
+                    None
+                }
+            },
+            Ok(None) => Some(None),
+            Err(error) => {
+                tracing::warn!(%error, "the application gave no configuration");
+                None
+            }
+        }
+    }
+
+    async fn known(&self) -> Result<Vec<KnownServer>, String> {
+        let application = self.application.clone();
+        let answer = call(self.intervals.query, async move {
+            application.known_servers().await.map_err(|error| error.to_string())
+        });
+        answer.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// An application that measures and fails to is one that measured nobody; the measurements remembered then age.
+    async fn fetch(&self, known: &KnownServers) -> Option<BTreeMap<ServerId, ServerStats>> {
+        let there = |server: &&KnownServer| server.node_status != NodeStatus::Left;
+        let servers: Vec<KnownServer> = known.servers.values().filter(there).cloned().collect();
+        let application = self.application.clone();
+        let answer =
+            call(self.intervals.query, async move { application.fetch_server_stats(&servers).await });
+        answer.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the application measured nobody");
+            Some(BTreeMap::new())
+        })
+    }
+
+    pub(super) async fn notify(&self, state: Arc<State>) {
+        let application = self.application.clone();
+        let told = call(self.intervals.query, async move { application.notify_state(&state).await });
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "the application did not take the new state");
+        }
+    }
+
+    pub(super) async fn forget(&self, server: KnownServer) {
+        let application = self.application.clone();
+        let id = server.id.clone();
+        let told = call(self.intervals.query, async move { application.remove_failed_server(&server).await });
+        if let Err(error) = told.await {
+            tracing::warn!(%error, server = %id, "the application did not forget the removed server");
+        }
+    }
+
+    /// Performs a step. `None` as the index: leadership moved, and no configuration came of it.
+    pub(super) async fn perform(
+        &self,
+        step: Step,
+        expected: LogIndex,
+    ) -> Result<Option<LogIndex>, ClusterError> {
+        let expected = self.cluster.capabilities().compare_and_set.then_some(expected);
+        self.change(move |cluster| async move {
+            match step {
+                Step::Promote { id, address } => cluster.add_voter(id, address, expected).await.map(Some),
+                Step::Demote { id } => cluster.demote_voter(id, expected).await.map(Some),
+                Step::Remove { id, .. } => cluster.remove_server(id, expected).await.map(Some),
+                Step::Transfer { id } => cluster.transfer_leadership(id).await.map(|()| None),
+            }
+        })
+        .await
+    }
+
+    /// Runs a change. When it does not end in time, or panics half way, nobody can tell what it did.
+    pub(super) async fn change<T: Send + 'static, F>(
+        &self,
+        change: impl FnOnce(Arc<dyn Cluster>) -> F,
+    ) -> Result<T, ClusterError>
+    where
+        F: Future<Output = Result<T, ClusterError>> + Send + 'static,
+    {
+        call(self.intervals.change, change(self.cluster.clone()))
+            .await
+            .unwrap_or_else(|error| Err(ClusterError::OutcomeUnknown { reason: error.to_string() }))
+    }
+}

@@ -1,0 +1,232 @@
+//! The one task: wake, gather, run a round, perform its step, answer requests.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use raft_types::{ServerId, Time};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::command::Command;
+use super::gather::{LastAnswers, Ports};
+use super::handle::{Shared, Status};
+use crate::core::{CoolDown, Inputs, Memory, Mode, Round};
+use crate::model::{Action, EventKind, KnownServer, Plan, Reason, State, Verdict};
+use crate::ports::ClusterError;
+use crate::promoter::Promoter;
+
+/// How long a start waits for the first state.
+const FIRST_STATE_WAIT: Duration = Duration::from_secs(1);
+
+/// What the task shows to the handles. Emptied when the task ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Published {
+    state: watch::Sender<Arc<State>>,
+    plan: watch::Sender<Arc<Plan>>,
+    status: watch::Sender<Status>,
+}
+
+type Shown = (Published, watch::Receiver<Arc<State>>, watch::Receiver<Arc<Plan>>, watch::Receiver<Status>);
+
+impl Published {
+    pub(super) fn new() -> Shown {
+        let (state, states) = watch::channel(Arc::default());
+        let (plan, plans) = watch::channel(Arc::default());
+        let (status, statuses) = watch::channel(Status::Running);
+        (Self { state, plan, status }, states, plans, statuses)
+    }
+
+    fn clear(&self) {
+        self.state.send_replace(Arc::default());
+        self.plan.send_replace(Arc::default());
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.clear();
+        self.status.send_replace(Status::NotRunning);
+    }
+}
+
+/// Everything that one run of autopilot owns.
+pub(super) struct Task {
+    pub(super) ports: Ports,
+    promoter: Arc<dyn Promoter>,
+    pub(super) shared: Arc<Shared>,
+    requests: mpsc::Receiver<Command>,
+    published: Published,
+    memory: Memory,
+    last: LastAnswers,
+    known: Vec<KnownServer>,
+    pub(super) cool_down: Option<CoolDown>,
+    next_reconcile: Time,
+    /// What was refused in the last round, so that a refusal is told once.
+    refused: BTreeSet<(ServerId, Action, &'static str)>,
+}
+
+impl Task {
+    pub(super) fn new(
+        ports: Ports,
+        promoter: Arc<dyn Promoter>,
+        shared: Arc<Shared>,
+        requests: mpsc::Receiver<Command>,
+        published: Published,
+    ) -> Self {
+        let next_reconcile = Time::ZERO + ports.intervals.reconcile;
+        Self {
+            ports,
+            promoter,
+            shared,
+            requests,
+            published,
+            memory: Memory::default(),
+            last: LastAnswers::default(),
+            known: Vec::new(),
+            cool_down: None,
+            next_reconcile,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// Starts the task and waits for the first state, not for long.
+    pub(super) async fn launch(self) {
+        let (ready, first_state) = oneshot::channel();
+        tokio::spawn(self.run(ready));
+        // Without a first state the run goes on and tries again at the next update.
+        let _ = tokio::time::timeout(FIRST_STATE_WAIT, first_state).await;
+    }
+
+    async fn run(mut self, ready: oneshot::Sender<()>) {
+        let cancel = self.shared.cancel.clone();
+        tracing::info!(term = %self.shared.term, promoter = self.promoter.name(), "autopilot starts");
+        // Whatever is under way is dropped on a stop, so that a stop never waits for the engine or the application.
+        let _ = cancel.run_until_cancelled(self.look(Mode::Watch)).await;
+        let _ = ready.send(());
+        let _ = cancel.run_until_cancelled(self.serve()).await;
+        self.published.clear();
+        self.ports.notify(Arc::default()).await;
+        tracing::info!(term = %self.shared.term, "autopilot has stopped");
+    }
+
+    async fn serve(&mut self) {
+        let update = self.ports.intervals.update;
+        let mut updates = tokio::time::interval_at(Instant::now() + update, update);
+        updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(command) = self.requests.recv() => self.answer(command).await,
+                _ = updates.tick() => self.update().await,
+            }
+        }
+    }
+
+    /// One update, which is a reconcile as well when that is due.
+    async fn update(&mut self) {
+        let due = self.now() >= self.next_reconcile;
+        let mode = if due { Mode::Reconcile } else { Mode::Watch };
+        let Ok(plan) = self.look(mode).await else { return };
+        if !due {
+            return;
+        }
+        self.next_reconcile = self.now() + self.ports.intervals.reconcile;
+        if let Some(planned) = plan.step.clone()
+            && self.execute(planned, plan.configuration_index).await.is_ok()
+        {
+            self.reconcile_soon();
+            self.refresh().await;
+        }
+    }
+
+    /// Makes the next update a reconcile: after a step the next one need not wait for the whole interval.
+    pub(super) fn reconcile_soon(&mut self) {
+        self.next_reconcile = self.now();
+    }
+
+    /// Shows what a change made of the cluster. When that fails, the next update does it.
+    pub(super) async fn refresh(&mut self) {
+        let _ = self.look(Mode::Watch).await;
+    }
+
+    /// Gathers, runs one round and publishes it.
+    pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
+        let asked_at = self.now();
+        let gathered = match self.ports.gather(asked_at, &mut self.last).await {
+            Ok(gathered) => gathered,
+            Err(error) => {
+                self.blind(&error);
+                return Err(error);
+            }
+        };
+        let now = self.now();
+        let inputs = Inputs {
+            now,
+            term: self.shared.term,
+            config: gathered.config,
+            capabilities: self.ports.cluster.capabilities(),
+            view: gathered.view,
+            known: gathered.known,
+            fetched: gathered.fetched,
+            stats_age_max: self.ports.age_max(),
+            mode,
+            next_reconcile: Some(self.next_reconcile.max(now)),
+            reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
+            cool_down: self.cool_down.clone(),
+            memory: std::mem::take(&mut self.memory),
+        };
+        let round = Round::run(&inputs, &*self.promoter);
+        self.tell_news(&inputs.memory, &round);
+        self.known = inputs.known.servers.into_values().collect();
+        self.memory = round.memory;
+        let state = Arc::new(round.state);
+        let plan = Arc::new(round.plan);
+        self.published.state.send_replace(state.clone());
+        self.published.plan.send_replace(plan.clone());
+        self.ports.notify(state).await;
+        Ok(plan)
+    }
+
+    /// An engine that cannot be asked: the last state stands for as long as a measurement would, and then none does.
+    fn blind(&self, error: &ClusterError) {
+        tracing::warn!(%error, "the engine did not show the cluster");
+        let shown = self.published.state.borrow().clone();
+        if !shown.is_empty() && self.now().since(shown.at) > self.ports.age_max() {
+            self.published.clear();
+        }
+    }
+
+    /// Events for what changed since the round before.
+    fn tell_news(&mut self, before: &Memory, round: &Round) {
+        for server in round.state.servers.values() {
+            let was = before.servers.get(&server.id).map(|memory| memory.healthy);
+            if was.is_none_or(|was| was == server.health.healthy) {
+                continue;
+            }
+            let (what, reason) = match server.health.reasons.first() {
+                None => (EventKind::BecameHealthy, Reason::Healthy),
+                Some(reason) => (EventKind::BecameUnhealthy, Reason::Health(reason.clone())),
+            };
+            self.tell(what, server.id.clone(), reason, None);
+        }
+        let mut refused = BTreeSet::new();
+        for decision in round.plan.decisions.iter().filter(|d| d.verdict == Verdict::Refused) {
+            let key = (decision.server.clone(), decision.action, decision.reason.code());
+            if !self.refused.contains(&key) {
+                tracing::info!(%decision, "refused");
+                self.tell(EventKind::Refused, decision.server.clone(), decision.reason.clone(), None);
+            }
+            refused.insert(key);
+        }
+        self.refused = refused;
+    }
+
+    pub(super) fn known_server(&self, id: &ServerId) -> Option<KnownServer> {
+        self.known.iter().find(|server| server.id == *id).cloned()
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::ZERO + self.shared.epoch.elapsed()
+    }
+}
