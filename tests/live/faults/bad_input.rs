@@ -31,7 +31,8 @@ fn refused_start(command: &mut Command, words: &[&str]) {
 #[test]
 fn a_server_that_cannot_start_says_why() {
     let mut cluster = Cluster::start(3);
-    let agent = |name: &str| Agent::new(cluster.folder(), name);
+    let folder = cluster.folder().to_owned();
+    let agent = |name: &str| Agent::new(&folder, name);
 
     let mut taken = agent("taken");
     taken.raft = cluster.agents[0].raft.clone();
