@@ -100,11 +100,12 @@ async fn form(app: &App, expect: u32) {
         }
         match now {
             Outlook::ClusterExists => return,
-            Outlook::Ready(ids) if expect == 1 || since.elapsed() >= SETTLE => {
-                if ids.first().is_some_and(|id| id == app.id.as_str()) {
-                    write_first_configuration(app, &ids).await;
-                    return;
-                }
+            Outlook::Ready(ids)
+                if (expect == 1 || since.elapsed() >= SETTLE)
+                    && ids.first().is_some_and(|id| id == app.id.as_str()) =>
+            {
+                write_first_configuration(app, &ids).await;
+                return;
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! One running server: storage, Raft, gossip, autopilot and HTTP, started in the order in which they need each other and
 //! stopped together.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{Addresses, App, Parts, VERSION};
-use crate::config::{AgentConfig, ConfigError, PromoterKind};
+use crate::config::{AgentConfig, ConfigError, LogLevel, PromoterKind};
 use crate::integration::Application;
 use crate::kv::{KvMachine, KvStore};
 use crate::members::{GossipError, GossipSocket, Members, Profile};
@@ -40,16 +40,16 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data directory cannot be used.
-    #[error("data_dir {}: {source}{}", .path.display(), advice(.source))]
+    #[error("data_dir {}: {cause}{}", .path.display(), advice(.cause))]
     DataDir {
         /// The directory.
         path: PathBuf,
-        /// Why.
-        source: StorageError,
+        /// Why. Part of the text, so not a source that would repeat it.
+        cause: StorageError,
     },
     /// A TCP port cannot be opened.
     #[error(
-        "cannot open the {what} port {address} (TCP): {source}; stop the other process or choose another {key}"
+        "cannot open the {what} port {address} (TCP): {cause}; stop the other process or choose another {key}"
     )]
     Port {
         /// What for.
@@ -58,14 +58,14 @@ pub enum StartError {
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Part of the text, as above.
+        cause: io::Error,
     },
     /// Gossip did not start.
     #[error(transparent)]
     Gossip(#[from] GossipError),
     /// Raft did not start.
-    #[error("cannot start Raft: {0}")]
+    #[error(transparent)]
     Raft(#[from] raft::StartError),
 }
 
@@ -99,11 +99,11 @@ impl Agent {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
-        let (listener, http_address) = http.map_err(|source| StartError::Port {
+        let (listener, http_address) = http.map_err(|cause| StartError::Port {
             what: "HTTP",
             key: "http_addr",
             address: config.http_addr,
-            source,
+            cause,
         })?;
         let socket = GossipSocket::bind(config.gossip_addr, config.advertise).await?;
         let advertised = |mut address: SocketAddr| {
@@ -191,11 +191,13 @@ impl Agent {
             match removed {
                 Ok(Ok(())) => tracing::info!("left the Raft configuration"),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the leader did not remove this server; it will once it sees it left")
+                    tracing::warn!(%error, "the leader did not remove this server; it will once it sees it left");
                 }
-                Err(_) => tracing::warn!(
-                    "the leader did not remove this server in time; it will once it sees it left"
-                ),
+                Err(_) => {
+                    tracing::warn!(
+                        "the leader did not remove this server in time; it will once it sees it left"
+                    );
+                }
             }
         }
         self.app.members.leave().await;
@@ -224,7 +226,7 @@ impl Agent {
 }
 
 fn open_data(config: &AgentConfig) -> Result<(DataDirectory, ServerId), StartError> {
-    let failed = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    let failed = |cause| StartError::DataDir { path: config.data_dir.clone(), cause };
     let mut directory = DataDirectory::open(&config.data_dir).map_err(failed)?;
     let id = match (&config.node_id, directory.server_id()) {
         (Some(wanted), _) => ServerId::from(wanted.as_str()),
@@ -240,11 +242,11 @@ async fn bind_raft(config: &AgentConfig) -> Result<TcpTransport, StartError> {
         .advertise
         .map(|ip| ServerAddress::from(SocketAddr::new(ip, config.raft_addr.port()).to_string()));
     let options = TcpOptions { advertise, ..TcpOptions::default() };
-    TcpTransport::bind(config.raft_addr, options).await.map_err(|source| StartError::Port {
+    TcpTransport::bind(config.raft_addr, options).await.map_err(|cause| StartError::Port {
         what: "Raft",
         key: "raft_addr",
         address: config.raft_addr,
-        source,
+        cause,
     })
 }
 
@@ -254,7 +256,7 @@ async fn start_raft(
     id: ServerId,
     transport: &Arc<TcpTransport>,
 ) -> Result<(Raft, KvStore), StartError> {
-    let failed = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    let failed = |cause| StartError::DataDir { path: config.data_dir.clone(), cause };
     let log = directory.log(LogOptions::default()).map_err(failed)?;
     let snapshots = directory.snapshots(config.raft.snapshots_retained).map_err(failed)?;
     let (machine, store) = KvMachine::new();
@@ -346,6 +348,25 @@ impl Transport for SharedTransport {
     fn shutdown(&self) {
         self.0.shutdown();
     }
+}
+
+/// Sends the log to standard error, where standard output is for the one line of [`run`]. Call it once, first.
+///
+/// # Panics
+/// When a logger is installed already.
+pub fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 /// Runs one server until `shutdown` resolves or somebody asks it to leave. Prints one line on standard output once it is

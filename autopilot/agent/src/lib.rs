@@ -27,4 +27,4 @@ mod leader;
 mod cluster_tests;
 
 pub use app::Addresses;
-pub use cluster::{Agent, StartError, run};
+pub use cluster::{Agent, StartError, log_to_stderr, run};

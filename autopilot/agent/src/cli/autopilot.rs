@@ -21,6 +21,7 @@ pub(crate) enum AutopilotVerb {
         client: ClientArgs,
     },
     /// Change parts of the configuration and keep the rest
+    #[command(override_usage = "autopilot operator autopilot set-config CHANGE... [OPTIONS]")]
     SetConfig {
         #[command(flatten)]
         changes: Box<ConfigChanges>,

@@ -47,6 +47,15 @@ pub(crate) enum Consistency {
     Stale,
 }
 
+impl std::fmt::Display for Consistency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Linearizable => "linearizable",
+            Self::Stale => "stale",
+        })
+    }
+}
+
 /// Reads every key through one server and gives those that are missing or have another value.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use super::interrupt::Interrupt;
 use super::observe::{Observation, Observer, Source, changes, followed};
 use super::process::{ServerProcess, Spec, StartError};
 use super::screen::Screen;
-use super::view::{Facts, Voice};
+use super::view::{Facts, Fate, Voice};
 
 /// How long a new server must be healthy before it is promoted: long enough to be seen, short enough to be watched.
 const STABILIZATION: &str = "3s";
@@ -37,8 +37,21 @@ struct Child {
     process: ServerProcess,
     /// Killed by this process, so that its end is no surprise.
     killed: bool,
+    /// Asked to stop by this process.
+    asked: bool,
     /// Its end was told in the timeline.
     told: bool,
+}
+
+impl Child {
+    fn fate(&mut self) -> Fate {
+        match self.process.ended() {
+            None => Fate::Running,
+            Some(_) if self.killed => Fate::Killed,
+            Some(status) if self.asked && status.success() => Fate::Stopped,
+            Some(status) => Fate::Ended(status.to_string()),
+        }
+    }
 }
 
 /// The running cluster. Dropping it kills the servers, then removes their data.
@@ -87,7 +100,7 @@ impl Session {
             settings: &self.settings,
         })?;
         self.screen.note(Voice::Dev, format!("{name} started: http://{}", process.addresses.http));
-        self.children.push(Child { process, killed: false, told: false });
+        self.children.push(Child { process, killed: false, asked: false, told: false });
         Ok(id)
     }
 
@@ -121,20 +134,14 @@ impl Session {
 
     /// What this process knows about every server it started.
     pub(crate) fn facts(&mut self) -> Vec<Facts> {
-        self.children
-            .iter_mut()
-            .map(|child| {
-                let ended = child.process.ended();
-                Facts {
-                    name: child.process.name.clone(),
-                    id: child.process.id.clone(),
-                    http: child.process.addresses.http.clone(),
-                    pid: child.process.pid(),
-                    ended: ended
-                        .map(|status| if child.killed { "killed".to_owned() } else { status.to_string() }),
-                }
-            })
-            .collect()
+        let facts = self.children.iter_mut().map(|child| Facts {
+            fate: child.fate(),
+            name: child.process.name.clone(),
+            id: child.process.id.clone(),
+            http: child.process.addresses.http.clone(),
+            pid: child.process.pid(),
+        });
+        facts.collect()
     }
 
     /// The name of a server.
@@ -212,6 +219,7 @@ impl Session {
     pub(crate) fn stop(&mut self, deadline: Instant) -> Vec<String> {
         let mut failures = Vec::new();
         for child in self.children.iter_mut().filter(|child| !child.told) {
+            child.asked = true;
             child.process.ask_to_stop();
         }
         for child in self.children.iter_mut().filter(|child| !child.told) {

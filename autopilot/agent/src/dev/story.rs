@@ -54,7 +54,7 @@ pub(crate) enum PhaseError {
     NoReason(String),
     /// Acknowledged keys are not there.
     #[error(
-        "{count} of {total} acknowledged keys are missing or changed on {server} ({read:?} read), the first is {first}"
+        "{count} of {total} acknowledged keys are missing or changed on {server} ({read} read), the first is {first}"
     )]
     Lost {
         /// The server asked.
@@ -88,17 +88,20 @@ struct Story<'a> {
     keys: Acknowledged,
     /// The killed leader and when it was gone.
     killed: Option<(String, Instant)>,
+    /// The phase that did not come about.
+    failed: Option<String>,
 }
 
 /// Tells the story and gives the exit code.
 pub(crate) fn run(session: &mut Session, json: Option<&Path>) -> ExitCode {
     let mut report = Report::default();
     let begun = Instant::now();
-    let mut story = Story { session, keys: Acknowledged::new(), killed: None };
+    let mut story = Story { session, keys: Acknowledged::new(), killed: None, failed: None };
     let result = story.phases(&mut report);
+    let failed = story.failed.unwrap_or_default();
     let session = story.session;
     report.total = begun.elapsed();
-    report.failure = result.as_ref().err().map(ToString::to_string);
+    report.failure = result.as_ref().err().map(|error| format!("{failed}: {error}"));
     let mut code = match &result {
         Ok(()) => ExitCode::SUCCESS,
         Err(PhaseError::Interrupted(_)) => ExitCode::from(INTERRUPTED),
@@ -108,12 +111,15 @@ pub(crate) fn run(session: &mut Session, json: Option<&Path>) -> ExitCode {
     session.screen.print(&format!("\n{}", report.text(palette)));
     match &result {
         Err(PhaseError::Interrupted(_)) => {}
-        Err(error) => explain(session, error),
+        Err(_) => explain(session),
         Ok(()) => {
             if let Some(path) = session.kept_data() {
                 session.screen.print(&format!("Data and logs are in {path}\n"));
             }
         }
+    }
+    if let Some(failure) = &report.failure {
+        eprintln!("Error: {failure}");
     }
     if let Some(path) = json
         && let Err(error) = std::fs::write(path, report.json())
@@ -124,14 +130,13 @@ pub(crate) fn run(session: &mut Session, json: Option<&Path>) -> ExitCode {
     code
 }
 
-fn explain(session: &mut Session, error: &PhaseError) {
+fn explain(session: &mut Session) {
     let facts = session.facts();
     let table = super::view::table(&facts, session.screen.state()).text(session.screen.palette());
     let logs = session.log_tails(LOG_LINES);
     let kept = session.keep_data();
     session.screen.print(&format!("\nThe last table:\n{table}\nThe ends of the logs:\n{logs}"));
     session.screen.print(&format!("\nData and logs are in {kept}\n"));
-    eprintln!("Error: {error}");
 }
 
 impl<'a> Story<'a> {
@@ -158,7 +163,14 @@ impl<'a> Story<'a> {
                 seen: result.as_ref().map_or_else(ToString::to_string, Clone::clone),
                 ok: result.is_ok(),
             });
+            if result.is_err() {
+                self.failed = Some(format!("phase {}, {name}", number + 1));
+            }
             result?;
+            // At the end there is nobody left to be in a table.
+            if self.session.sources().is_empty() {
+                break;
+            }
             self.session.print_table();
         }
         Ok(())
@@ -359,7 +371,7 @@ impl<'a> Story<'a> {
                     });
                 }
                 Err(error) if late => {
-                    let waiting_for = format!("a {read:?} read of all keys from {name}: {error}");
+                    let waiting_for = format!("a {read} read of all keys from {name}: {error}");
                     return Err(PhaseError::NotInTime { bound: bound.limit, waiting_for });
                 }
                 Ok(_) | Err(_) => self.session.tick(LOOK)?,

@@ -6,6 +6,30 @@ use crate::cli::duration;
 use crate::cli::render::{Cell, Palette, Style, Table, clean, cut};
 use crate::cli::wire::{AutopilotState, ServerState};
 
+/// What became of a server's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It runs.
+    Running,
+    /// It was killed from here.
+    Killed,
+    /// It was asked to stop and did.
+    Stopped,
+    /// It ended otherwise, in this way.
+    Ended(String),
+}
+
+impl Fate {
+    fn words(&self) -> &str {
+        match self {
+            Self::Running => "running",
+            Self::Killed => "killed",
+            Self::Stopped => "stopped",
+            Self::Ended(status) => status,
+        }
+    }
+}
+
 /// What this process knows about a server it started, whatever the cluster says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -17,8 +41,8 @@ pub(crate) struct Facts {
     pub(crate) http: String,
     /// The process id.
     pub(crate) pid: u32,
-    /// How the process ended, if it did.
-    pub(crate) ended: Option<String>,
+    /// What became of the process.
+    pub(crate) fate: Fate,
 }
 
 /// Who said what is in the timeline.
@@ -131,7 +155,7 @@ pub(crate) fn table(facts: &[Facts], state: Option<&AutopilotState>) -> Table {
     ]);
     for server in facts {
         let member = state.and_then(|state| state.servers.get(&server.id));
-        let ended = server.ended.is_some();
+        let ended = server.fate != Fate::Running;
         table.row([
             Cell::styled(&server.name, if ended { Style::Dim } else { Style::Plain }),
             role(server, member),
@@ -152,7 +176,8 @@ pub(crate) fn table(facts: &[Facts], state: Option<&AutopilotState>) -> Table {
 
 fn role(server: &Facts, member: Option<&ServerState>) -> Cell {
     match member {
-        _ if server.ended.is_some() => Cell::styled("dead", Style::Bad),
+        _ if server.fate == Fate::Stopped => Cell::styled("stopped", Style::Dim),
+        _ if server.fate != Fate::Running => Cell::styled("dead", Style::Bad),
         Some(member) if member.status == "leader" => Cell::styled("leader", Style::Strong),
         Some(_) => "follower".into(),
         None => Cell::styled("-", Style::Dim),
@@ -162,7 +187,9 @@ fn role(server: &Facts, member: Option<&ServerState>) -> Cell {
 fn health(server: &Facts, member: Option<&ServerState>) -> Cell {
     match member {
         None => Cell::styled("-", Style::Dim),
-        Some(member) if member.healthy && server.ended.is_none() => Cell::styled("healthy", Style::Good),
+        Some(member) if member.healthy && server.fate == Fate::Running => {
+            Cell::styled("healthy", Style::Good)
+        }
         // The last answer is older than the death of the process.
         Some(member) if member.healthy => Cell::styled("unknown", Style::Waiting),
         Some(_) => Cell::styled("unhealthy", Style::Bad),
@@ -178,20 +205,18 @@ fn stable_for(member: &ServerState) -> String {
 }
 
 fn remark(server: &Facts, member: Option<&ServerState>, answered: bool) -> Cell {
-    match (&server.ended, member) {
-        (Some(ended), Some(_)) => {
-            Cell::styled(format!("{ended}; autopilot has not removed it yet"), Style::Bad)
-        }
-        (Some(ended), None) if answered => {
-            Cell::styled(format!("{ended}; removed from the cluster"), Style::Dim)
-        }
-        (Some(ended), None) => Cell::styled(ended, Style::Bad),
-        (None, None) => Cell::styled("not a member yet", Style::Waiting),
-        (None, Some(member)) => match (&member.blocked_by, member.reasons.first()) {
+    let words = server.fate.words();
+    match (&server.fate, member) {
+        (Fate::Stopped, _) => Cell::default(),
+        (Fate::Running, None) => Cell::styled("not a member yet", Style::Waiting),
+        (Fate::Running, Some(member)) => match (&member.blocked_by, member.reasons.first()) {
             (Some(blocked), _) if !member.is_voter() => Cell::styled(blocked.sentence(), Style::Waiting),
             (_, Some(reason)) if !member.healthy => Cell::styled(reason.sentence(), Style::Bad),
             _ => Cell::default(),
         },
+        (_, Some(_)) => Cell::styled(format!("{words}; autopilot has not removed it yet"), Style::Bad),
+        (_, None) if answered => Cell::styled(format!("{words}; removed from the cluster"), Style::Dim),
+        (_, None) => Cell::styled(words, Style::Bad),
     }
 }
 

@@ -3,13 +3,13 @@
 use super::*;
 use crate::cli::wire::Reason;
 
-fn facts(name: &str, ended: Option<&str>) -> Facts {
+fn facts(name: &str, fate: Fate) -> Facts {
     Facts {
         name: name.to_owned(),
         id: format!("id-{name}"),
         http: format!("127.0.0.1:80{}", &name[1..]),
         pid: 42,
-        ended: ended.map(str::to_owned),
+        fate,
     }
 }
 
@@ -30,12 +30,12 @@ fn member(name: &str, status: &str, stable_for: &str) -> ServerState {
 
 fn sample() -> (Vec<Facts>, AutopilotState) {
     let facts = vec![
-        facts("n1", Some("killed with SIGKILL")),
-        facts("n2", None),
-        facts("n3", None),
-        facts("n4", None),
-        facts("n5", None),
-        facts("n6", Some("exit status: 1")),
+        facts("n1", Fate::Killed),
+        facts("n2", Fate::Running),
+        facts("n3", Fate::Running),
+        facts("n4", Fate::Running),
+        facts("n5", Fate::Running),
+        facts("n6", Fate::Ended("exit status: 1".to_owned())),
     ];
     let mut sick = member("n3", "voter", "");
     sick.healthy = false;
@@ -59,7 +59,7 @@ fn the_table_says_what_each_server_is_and_why() {
         table(&facts, Some(&state)).text(Palette::PLAIN),
         "\
 Server  Role      Voter  Health     Stable for  HTTP                  PID  Why not (yet) a voter
-n1      dead      yes    unknown    1m02s       -                     -    killed with SIGKILL; autopilot has not removed it yet
+n1      dead      yes    unknown    1m02s       -                     -    killed; autopilot has not removed it yet
 n2      leader    yes    healthy    1m01s       http://127.0.0.1:802  42
 n3      follower  yes    unhealthy  -           http://127.0.0.1:803  42   silent for 3s
 n4      follower  no     healthy    1.2s        http://127.0.0.1:804  42   probation, 1.8s left of 3s
@@ -67,6 +67,13 @@ n5      -         -      -          -           http://127.0.0.1:805  42   not a
 n6      dead      -      -          -           -                     -    exit status: 1; removed from the cluster
 "
     );
+}
+
+#[test]
+fn a_server_that_was_asked_to_stop_is_not_called_dead() {
+    let (_, state) = sample();
+    let text = table(&[facts("n2", Fate::Stopped)], Some(&state)).text(Palette::PLAIN);
+    assert!(text.ends_with("n2      stopped  yes    unknown  1m01s       -     -\n"), "{text}");
 }
 
 #[test]

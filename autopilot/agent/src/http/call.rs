@@ -1,5 +1,6 @@
 //! One request, read whole within its limits, and one answer.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -148,7 +149,7 @@ impl Reply {
         self
     }
 
-    pub(super) fn with_header(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(super) fn with_header(mut self, name: &'static str, value: impl Display) -> Self {
         self.headers.push((name, value.to_string()));
         self
     }
