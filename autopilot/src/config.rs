@@ -30,7 +30,8 @@ pub struct Config {
     ///
     /// Above the number of voters, no dead voter is ever removed.
     pub min_quorum: usize,
-    /// How long a server must be healthy without a break before it gets its vote. Default: 10 s.
+    /// How long a server must be healthy without a break before it gets its vote, and how long one that did not leave
+    /// on purpose must be dead before it is removed without being asked. Default: 10 s.
     ///
     /// Zero promotes at once, also servers that come and go; very long delays the replacement of a failed voter.
     #[serde(with = "duration_text")]

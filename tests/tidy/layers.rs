@@ -19,7 +19,16 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         path: "raft/src/storage",
-        crates: &["raft_types", "bytes", "crc32fast", "serde", "serde_json", "thiserror", "tracing"],
+        crates: &[
+            "raft_types",
+            "base64",
+            "bytes",
+            "crc32fast",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tracing",
+        ],
         modules: &["core", "storage"],
     },
     Layer {

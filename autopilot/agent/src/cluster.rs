@@ -40,16 +40,16 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data directory cannot be used.
-    #[error("data_dir {}: {source}{}", .path.display(), advice(.source))]
+    #[error("data_dir {}: {cause}{}", .path.display(), advice(.cause))]
     DataDir {
         /// The directory.
         path: PathBuf,
-        /// Why.
-        source: StorageError,
+        /// Why. Part of the text, so not a source that would repeat it.
+        cause: StorageError,
     },
     /// A TCP port cannot be opened.
     #[error(
-        "cannot open the {what} port {address} (TCP): {source}; stop the other process or choose another {key}"
+        "cannot open the {what} port {address} (TCP): {cause}; stop the other process or choose another {key}"
     )]
     Port {
         /// What for.
@@ -58,14 +58,14 @@ pub enum StartError {
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Part of the text, as above.
+        cause: io::Error,
     },
     /// Gossip did not start.
     #[error(transparent)]
     Gossip(#[from] GossipError),
     /// Raft did not start.
-    #[error("cannot start Raft: {0}")]
+    #[error(transparent)]
     Raft(#[from] raft::StartError),
 }
 
@@ -99,11 +99,11 @@ impl Agent {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
-        let (listener, http_address) = http.map_err(|source| StartError::Port {
+        let (listener, http_address) = http.map_err(|cause| StartError::Port {
             what: "HTTP",
             key: "http_addr",
             address: config.http_addr,
-            source,
+            cause,
         })?;
         let socket = GossipSocket::bind(config.gossip_addr, config.advertise).await?;
         let advertised = |mut address: SocketAddr| {
@@ -226,7 +226,7 @@ impl Agent {
 }
 
 fn open_data(config: &AgentConfig) -> Result<(DataDirectory, ServerId), StartError> {
-    let failed = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    let failed = |cause| StartError::DataDir { path: config.data_dir.clone(), cause };
     let mut directory = DataDirectory::open(&config.data_dir).map_err(failed)?;
     let id = match (&config.node_id, directory.server_id()) {
         (Some(wanted), _) => ServerId::from(wanted.as_str()),
@@ -242,11 +242,11 @@ async fn bind_raft(config: &AgentConfig) -> Result<TcpTransport, StartError> {
         .advertise
         .map(|ip| ServerAddress::from(SocketAddr::new(ip, config.raft_addr.port()).to_string()));
     let options = TcpOptions { advertise, ..TcpOptions::default() };
-    TcpTransport::bind(config.raft_addr, options).await.map_err(|source| StartError::Port {
+    TcpTransport::bind(config.raft_addr, options).await.map_err(|cause| StartError::Port {
         what: "Raft",
         key: "raft_addr",
         address: config.raft_addr,
-        source,
+        cause,
     })
 }
 
@@ -256,7 +256,7 @@ async fn start_raft(
     id: ServerId,
     transport: &Arc<TcpTransport>,
 ) -> Result<(Raft, KvStore), StartError> {
-    let failed = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    let failed = |cause| StartError::DataDir { path: config.data_dir.clone(), cause };
     let log = directory.log(LogOptions::default()).map_err(failed)?;
     let snapshots = directory.snapshots(config.raft.snapshots_retained).map_err(failed)?;
     let (machine, store) = KvMachine::new();

@@ -280,12 +280,12 @@ impl Default for AgentConfig {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", .path.display())]
+    #[error("cannot read the configuration file {}: {cause}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. Part of the text, so not a source that would repeat it.
+        cause: std::io::Error,
     },
     /// The file is larger than any real one.
     #[error("the configuration file {} is larger than {FILE_BYTES_MAX} bytes", .path.display())]
@@ -478,7 +478,7 @@ fn check_name(key: &'static str, name: &str) -> Result<(), ConfigError> {
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }

@@ -33,8 +33,7 @@ impl Round {
         let memory = compose::memory(&state);
         let (plan, blocked) = {
             let input = PromoterInput { now: inputs.now, config: &config, state: &state };
-            let safety =
-                Safety { now: inputs.now, config: &config, capabilities: inputs.capabilities, state: &state };
+            let safety = Safety::new(inputs.now, &config, inputs.capabilities, &state);
             let wishes = candidates::wishes(&input, &safety, &mut policy);
             let removals = candidates::removals(inputs, &input, &safety, &mut policy);
             let plan = plan::plan(inputs, &state, wishes, removals, &policy);

@@ -61,13 +61,13 @@ pub type MemberList = Arc<[MemberView]>;
 pub enum GossipError {
     /// The port cannot be opened.
     #[error(
-        "cannot open the gossip port {address} (UDP): {source}; stop the other process or choose another gossip_addr"
+        "cannot open the gossip port {address} (UDP): {cause}; stop the other process or choose another gossip_addr"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. Part of the text, so not a source that would repeat it.
+        cause: std::io::Error,
     },
     /// The identity does not fit into a datagram.
     #[error(
@@ -86,12 +86,12 @@ pub enum GossipError {
         reason: String,
     },
     /// The number of this life cannot be kept.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {cause}")]
     Generation {
         /// The file.
         path: String,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. Part of the text, so not a source that would repeat it.
+        cause: std::io::Error,
     },
 }
 
@@ -152,7 +152,7 @@ impl GossipSocket {
     /// # Errors
     /// [`GossipError::Bind`].
     pub async fn bind(address: SocketAddr, advertise: Option<IpAddr>) -> Result<Self, GossipError> {
-        let failed = |source| GossipError::Bind { address, source };
+        let failed = |cause| GossipError::Bind { address, cause };
         let socket = UdpSocket::bind(address).await.map_err(failed)?;
         let mut advertised = socket.local_addr().map_err(failed)?;
         if let Some(ip) = advertise {
@@ -320,7 +320,7 @@ fn next_generation(file: &Path) -> Result<u64, GossipError> {
     let temporary = file.with_extension("new");
     std::fs::write(&temporary, format!("{generation}\n"))
         .and_then(|()| std::fs::rename(&temporary, file))
-        .map_err(|source| GossipError::Generation { path: file.display().to_string(), source })?;
+        .map_err(|cause| GossipError::Generation { path: file.display().to_string(), cause })?;
     Ok(generation)
 }
 
