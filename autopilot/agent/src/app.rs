@@ -1,11 +1,9 @@
 //! What the parts of one running server share.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use autopilot::Supervisor;
-use parking_lot::Mutex;
 use raft::{ProposeError, Raft, ServerId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -52,19 +50,6 @@ pub(crate) struct App {
     pub(crate) leaving: CancellationToken,
     /// Everything of this server ends.
     pub(crate) stopping: CancellationToken,
-    kept_out: KeptOut,
-}
-
-/// Members that a person removed while they lived, each with the generation it had: the leader does not take them back
-/// in before they start again. Kept in memory: a new leader does not know of them.
-#[derive(Debug, Default)]
-pub(crate) struct KeptOut(Mutex<BTreeMap<String, u64>>);
-
-impl KeptOut {
-    /// Whether this life of this server was removed by a person.
-    pub(crate) fn holds(&self, id: &str, generation: u64) -> bool {
-        self.0.lock().get(id).is_some_and(|removed| generation <= *removed)
-    }
 }
 
 /// The parts of an [`App`].
@@ -93,7 +78,6 @@ impl App {
             waiting: Semaphore::new(WAITING_MAX),
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
-            kept_out: KeptOut::default(),
         }
     }
 
@@ -109,19 +93,14 @@ impl App {
         Ok(Outcome::decode(&applied.response))
     }
 
-    pub(crate) fn kept_out(&self) -> &KeptOut {
-        &self.kept_out
-    }
-
-    /// Remembers that a person removed this server.
-    pub(crate) fn keep_out(&self, id: &ServerId) {
+    /// Lets no leader take this life of a server back in. Safe to repeat.
+    ///
+    /// # Errors
+    /// As [`App::propose`].
+    pub(crate) async fn keep_out(&self, id: &ServerId) -> Result<(), ProposeError> {
         if let Some(member) = self.members.member(id.as_str()) {
-            self.kept_out.0.lock().insert(id.to_string(), member.generation);
+            self.propose(&Command::KeepOut { id: id.to_string(), generation: member.generation }).await?;
         }
-    }
-
-    /// Forgets it again: the removal failed.
-    pub(crate) fn let_in(&self, id: &ServerId) {
-        self.kept_out.0.lock().remove(id.as_str());
+        Ok(())
     }
 }

@@ -262,6 +262,41 @@ async fn a_failed_server_is_removed_and_comes_back_with_its_data() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_removed_by_hand_stays_out_until_it_starts_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut agents = Vec::from(three(dir.path()).await);
+    let leader = leader_of(&agents).await;
+    healthy(&agents[0], 3).await;
+    let removed = agents.remove((leader + 1) % 3);
+    let id = removed.id().to_string();
+    let name = id.trim_start_matches("id-").to_owned();
+    let path = format!("/v1/operator/raft/peer?address={}", removed.addresses().raft);
+    assert_eq!(call(&agents[0], "DELETE", &path, "").await.status, StatusCode::OK);
+    // Another leader does not know of the removal from its own memory.
+    let moved = call(&agents[0], "POST", "/v1/operator/raft/transfer-leader", "").await;
+    assert_eq!(moved.text(), "{\"Success\":true}");
+    let members = |answer: &Answer| answer.json()["Servers"].as_array().map_or(0, |servers| servers.len());
+    until(&agents[0], "/v1/agent/autopilot/events", |answer| answer.status == StatusCode::OK).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(members(&get(&agents[0], "/v1/operator/raft/configuration").await), 2);
+    }
+    assert_eq!(call(&agents[0], "PUT", "/v1/kv/k", "v").await.text(), "true");
+    assert_eq!(
+        get(&removed, "/v1/kv/k?raw").await.text(),
+        "v",
+        "a server outside the cluster asks one inside"
+    );
+    removed.stop().await;
+    let back = start(dir.path(), &name, 0, &[&agents[0]]).await;
+    until(&agents[0], "/v1/operator/raft/configuration", |answer| members(answer) == 3).await;
+    agents.push(back);
+    for agent in agents {
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_server_keeps_its_data_over_a_restart() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let agent = start(dir.path(), "a", 1, &[]).await;

@@ -39,6 +39,11 @@ pub(crate) async fn run(app: Arc<App>) {
 async fn lead(app: &App, autopilot: &Autopilot) {
     let mut list = app.members.watch();
     let mut paused: BTreeMap<String, Instant> = BTreeMap::new();
+    // What earlier leaders decided must be seen before anything is decided here.
+    while let Err(error) = app.raft.barrier().await {
+        tracing::debug!(%error, "the state of earlier leaders is not applied yet");
+        tokio::time::sleep(PAUSE_AFTER_ERROR / 10).await;
+    }
     loop {
         seed_configuration(app).await;
         list.borrow_and_update();
@@ -75,7 +80,7 @@ async fn reconcile(app: &App, autopilot: &Autopilot, member: &MemberView) -> Res
     let known = state.configuration.server(&id);
     match (member.liveness, known) {
         (Liveness::Alive, Some(server)) if server.address.as_str() == raft.to_string() => Ok(()),
-        (Liveness::Alive, _) if app.kept_out().holds(&profile.id, member.generation) => Ok(()),
+        (Liveness::Alive, _) if app.store.is_kept_out(&profile.id, member.generation) => Ok(()),
         (Liveness::Alive, _) => {
             let outcome =
                 autopilot.add_server(id, raft.to_string()).await.map_err(|error| error.to_string())?;

@@ -18,11 +18,14 @@ use raft::core::Role;
 use super::call::{Call, HOPS, NOT_APPLIED, Reply};
 use super::error::ApiError;
 use crate::app::App;
+use crate::members::Liveness;
 
 /// How long a request waits for a leader to be elected.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// Pause between two looks.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Looks without a leader after which another server is asked: this one may have been removed, or not added yet.
+const LOOKS_ALONE: usize = 10;
 /// A request passes at most this many servers after the first.
 const HOPS_MAX: u32 = 2;
 /// How long the leader may take to answer, beyond what a blocking query asked for.
@@ -82,8 +85,14 @@ where
     Fut: Future<Output = Result<Reply, ApiError>>,
 {
     let started = Instant::now();
+    let mut look = 0_usize;
     loop {
-        let failed = match leader(app) {
+        look += 1;
+        let found = match leader(app) {
+            Leader::Unknown if look.is_multiple_of(LOOKS_ALONE) => another(app, look / LOOKS_ALONE),
+            found => found,
+        };
+        let failed = match found {
             Leader::Here => match handler(Arc::clone(app), Arc::clone(call)).await {
                 Err(error) if error.may_be_retried() => error,
                 answer => return answer,
@@ -100,6 +109,17 @@ where
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
+}
+
+/// Any other live server, a different one each time: it may know the leader.
+fn another(app: &App, turn: usize) -> Leader {
+    let list = app.members.list();
+    let others: Vec<SocketAddr> = list
+        .iter()
+        .filter(|member| member.liveness == Liveness::Alive && member.profile.id != app.id.as_str())
+        .filter_map(|member| member.profile.http)
+        .collect();
+    others.get(turn % others.len().max(1)).map_or(Leader::Unknown, |address| Leader::At(*address))
 }
 
 async fn hand_on(app: &App, to: SocketAddr, call: &Call) -> Result<Reply, ApiError> {

@@ -71,12 +71,8 @@ pub(super) async fn remove_peer(app: Arc<App>, call: Arc<Call>) -> Result<Reply,
             return Err(ApiError::Bad("Must specify only one of ?id or ?address".to_owned()));
         }
     };
-    app.keep_out(&server.id);
-    let removed = app.raft.remove_server(server.id.clone(), Some(state.index)).await;
-    if let Err(error) = removed {
-        app.let_in(&server.id);
-        return Err(error.into());
-    }
+    app.keep_out(&server.id).await?;
+    app.raft.remove_server(server.id.clone(), Some(state.index)).await?;
     tracing::info!(id = %server.id, address = %server.address, "removed a Raft peer on request");
     Ok(Reply::empty())
 }

@@ -87,6 +87,13 @@ pub enum Command {
         /// Only when it was last changed at this index; 0: only when there is none yet.
         cas: Option<u64>,
     },
+    /// Remember that a person removed a server while it lived: leaders do not take this life of it back in.
+    KeepOut {
+        /// Which server.
+        id: String,
+        /// The gossip generation of the life that was removed.
+        generation: u64,
+    },
 }
 
 /// What the state machine answers to a command.
@@ -168,6 +175,7 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const DELETE_PREFIX: u8 = 3;
 const SET_AUTOPILOT: u8 = 4;
+const KEEP_OUT: u8 = 5;
 
 impl Command {
     /// The command's bytes.
@@ -198,6 +206,11 @@ impl Command {
                 put_settings(&mut out, settings);
                 put_cas(&mut out, *cas);
             }
+            Self::KeepOut { id, generation } => {
+                out.put_u8(KEEP_OUT);
+                put_bytes(&mut out, id.as_bytes());
+                out.put_u64_le(*generation);
+            }
         }
         out.freeze()
     }
@@ -219,6 +232,7 @@ impl Command {
             DELETE => Self::Delete { key: reader.text("key", KEY_BYTES_MAX)?, cas: reader.cas()? },
             DELETE_PREFIX => Self::DeletePrefix { prefix: reader.text("prefix", KEY_BYTES_MAX)? },
             SET_AUTOPILOT => Self::SetAutopilot { settings: reader.settings()?, cas: reader.cas()? },
+            KEEP_OUT => Self::KeepOut { id: reader.text("id", KEY_BYTES_MAX)?, generation: reader.u64()? },
             value => return Err(DecodeError::Unknown { what: "command", value }),
         };
         reader.finish()?;
@@ -365,6 +379,7 @@ mod tests {
             Command::Delete { key: "a".into(), cas: Some(9) },
             Command::DeletePrefix { prefix: String::new() },
             Command::SetAutopilot { settings: AutopilotSettings::default(), cas: Some(3) },
+            Command::KeepOut { id: "id-1".into(), generation: 1_795_183_351_665 },
             Command::SetAutopilot {
                 settings: AutopilotSettings {
                     redundancy_zone_tag: "zone".into(),

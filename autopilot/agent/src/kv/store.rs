@@ -26,6 +26,9 @@ const RECORD_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 256;
 const RECORD_ENTRY: u8 = 1;
 const RECORD_AUTOPILOT: u8 = 2;
 const RECORD_END: u8 = 3;
+const RECORD_KEPT_OUT: u8 = 4;
+/// Removed servers that are remembered; beyond it the one whose removed life is the oldest is forgotten.
+const KEPT_OUT_MAX: usize = 256;
 
 /// One key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Versioned<T> {
 struct State {
     entries: BTreeMap<String, Entry>,
     autopilot: Option<Versioned<AutopilotSettings>>,
+    /// Servers that a person removed, each with the generation it had then.
+    kept_out: BTreeMap<String, u64>,
     /// The index of the last change of any key, deletions included.
     kv_index: u64,
 }
@@ -75,6 +80,15 @@ impl State {
                 Outcome::Applied
             }
             Command::SetAutopilot { settings, cas } => self.set_autopilot(index, settings, cas),
+            Command::KeepOut { id, generation } => {
+                self.kept_out.insert(id, generation);
+                while self.kept_out.len() > KEPT_OUT_MAX {
+                    let oldest = self.kept_out.iter().min_by_key(|(_, generation)| **generation);
+                    let oldest = oldest.map(|(id, _)| id.clone()).expect("more than none");
+                    self.kept_out.remove(&oldest);
+                }
+                Outcome::Applied
+            }
         }
     }
 
@@ -178,6 +192,12 @@ impl KvStore {
         self.state.read().autopilot.clone()
     }
 
+    /// Whether a person removed this life of this server from the cluster.
+    #[must_use]
+    pub fn is_kept_out(&self, id: &str, generation: u64) -> bool {
+        self.state.read().kept_out.get(id).is_some_and(|removed| generation <= *removed)
+    }
+
     /// Follows the index of the last change of any key.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
@@ -273,6 +293,12 @@ fn write_snapshot(state: &State, out: &mut dyn Write) -> io::Result<()> {
         record.put_u64_le(autopilot.modify_index);
         flush(&mut record, &mut checksum)?;
     }
+    for (id, generation) in &state.kept_out {
+        record.put_u8(RECORD_KEPT_OUT);
+        put_bytes(&mut record, id.as_bytes());
+        record.put_u64_le(*generation);
+        flush(&mut record, &mut checksum)?;
+    }
     record.put_u8(RECORD_END);
     record.put_u64_le(state.entries.len() as u64);
     record.put_u64_le(state.kv_index);
@@ -343,6 +369,11 @@ fn restore_record(
             let value = reader.settings()?;
             state.autopilot =
                 Some(Versioned { value, create_index: reader.u64()?, modify_index: reader.u64()? });
+            false
+        }
+        RECORD_KEPT_OUT => {
+            let id = reader.text("id", KEY_BYTES_MAX)?;
+            state.kept_out.insert(id, reader.u64()?);
             false
         }
         RECORD_END => {
@@ -443,6 +474,17 @@ mod tests {
         assert_eq!(store.list(""), before);
     }
 
+    #[test]
+    fn a_removed_life_is_kept_out_and_the_next_one_is_not() {
+        let (mut machine, store) = KvMachine::new();
+        for generation in 1..=KEPT_OUT_MAX as u64 + 1 {
+            run(&mut machine, generation, &Command::KeepOut { id: format!("id-{generation}"), generation });
+        }
+        assert!(store.is_kept_out("id-7", 7) && store.is_kept_out("id-7", 6));
+        assert!(!store.is_kept_out("id-7", 8), "it started again");
+        assert!(!store.is_kept_out("id-1", 1), "the oldest is forgotten");
+    }
+
     fn snapshot_bytes(machine: &KvMachine) -> Vec<u8> {
         let mut bytes = Vec::new();
         machine.snapshot()(&mut bytes).expect("memory does not fail");
@@ -456,6 +498,7 @@ mod tests {
         run(&mut machine, 5, &Command::Delete { key: "a".into(), cas: None });
         let settings = AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() };
         run(&mut machine, 6, &Command::SetAutopilot { settings, cas: Some(0) });
+        run(&mut machine, 7, &Command::KeepOut { id: "id-1".into(), generation: 50 });
         machine
     }
 
