@@ -178,7 +178,7 @@ impl Cluster {
     /// If it does not.
     pub fn serves(&self, mark: &str) {
         for through in self.running() {
-            let key = format!("serves/{mark}/{through}");
+            let key = format!("serves/{}/{through}", mark.replace(' ', "-"));
             wait("a write", || self.write(through, &key, mark));
             for from in self.running() {
                 wait("the value", || {
