@@ -258,6 +258,7 @@ fn a_short_death_costs_nobody_the_membership() {
         let decision = decision(&round, server, Action::Remove);
         assert_eq!((decision.verdict, decision.reason.code()), (Verdict::Deferred, "grace"));
     }
+    assert_eq!(round.next_wake, Some(down_for(9).inputs.now + Duration::from_secs(1)));
     assert_eq!(step(&down_for(10)), removal("n4", DeadClass::StaleNonvoter));
     let left = down_for(1).status("n3", NodeStatus::Left);
     assert_eq!(step(&left), removal("n3", DeadClass::FailedVoter), "it left on purpose");

@@ -5,8 +5,7 @@ use std::time::Duration;
 use raft_types::{EntryId, LogIndex, ServerId, Term, Time};
 
 use super::inputs::{Inputs, ServerMemory};
-use crate::config::Config;
-use crate::model::{HealthReason, NodeStatus, ServerHealth, ServerStats};
+use crate::model::{Config, HealthReason, NodeStatus, ServerHealth, ServerStats};
 
 /// The newest measurement of a server, with its time.
 #[derive(Clone, Copy, Debug)]

@@ -13,9 +13,7 @@
 
 use raft_types::{ServerId, Time};
 
-use crate::config::Config;
-use crate::model::{RaftState, Reason, ServerState, State};
-use crate::ports::Capabilities;
+use crate::model::{Capabilities, Config, RaftState, Reason, ServerState, State};
 
 /// Judges steps against one state.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::model::duration_text;
+use super::duration_text;
 
 /// How autopilot judges servers. The names and defaults are those of Consul's autopilot configuration.
 ///
