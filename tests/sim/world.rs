@@ -455,7 +455,9 @@ impl World {
             entries: server.log.entries.iter().cloned().collect(),
         };
         let mut effects = Vec::new();
-        let restored = RaftCore::restore(server.peer.clone(), &config, seed, local, persisted, &mut effects);
+        let mutant = self.options.mutant.and_then(Mutant::core);
+        let me = server.peer.clone();
+        let restored = RaftCore::restore_mutated(me, &config, seed, local, persisted, mutant, &mut effects);
         match restored {
             Ok(core) => {
                 let before = Seen { commit: LogIndex::ZERO, ..Seen::of(&core) };

@@ -6,6 +6,7 @@
 
 use super::RaftCore;
 use super::io::{Effect, Outcome, Refusal, RequestId, Sequence};
+use super::mutant::Mutant;
 use super::quorum;
 use super::role::{PendingRead, RoleState};
 
@@ -15,6 +16,7 @@ const READS_MAX: usize = 65_536;
 impl RaftCore {
     pub(super) fn on_read(&mut self, request: RequestId) {
         let index = self.commit;
+        let mutation = self.mutation;
         let Some(leader) = self.leader_mut() else {
             let refusal = self.not_leader();
             self.refuse(request, refusal);
@@ -24,7 +26,12 @@ impl RaftCore {
             self.refuse(request, Refusal::Overloaded);
             return;
         }
-        leader.reads.push_back(PendingRead { request, index, after: None });
+        if mutation.is(Mutant::ReadsUnconfirmed) {
+            self.out.push(Effect::Resolve { request, outcome: Outcome::Read { index } });
+            return;
+        }
+        let after = leader.read_round.filter(|_| mutation.is(Mutant::ReadJoinsOldRound));
+        leader.reads.push_back(PendingRead { request, index, after });
         self.start_read_round();
     }
 
@@ -32,9 +39,11 @@ impl RaftCore {
     /// committed, the commit index may be behind what was acknowledged, so reads wait (catalogue L08).
     pub(super) fn start_read_round(&mut self) {
         let commit = self.commit;
+        let too_old = self.mutated(Mutant::ReadIndexTooOld);
+        let not_ready = !self.is_ready() && !self.mutated(Mutant::ReadsBeforeReady);
         let Some(leader) = self.leader_mut() else { return };
         let waiting = leader.reads.iter().any(|read| read.after.is_none());
-        if !leader.ready || leader.read_round.is_some() || !waiting {
+        if not_ready || leader.read_round.is_some() || !waiting {
             return;
         }
         let first = self.send_read_round();
@@ -42,7 +51,7 @@ impl RaftCore {
             leader.read_round = Some(first);
             for read in leader.reads.iter_mut().filter(|read| read.after.is_none()) {
                 read.after = Some(first);
-                read.index = read.index.max(commit);
+                read.index = if too_old { read.index } else { read.index.max(commit) };
             }
         }
         self.confirm_reads();
@@ -51,8 +60,9 @@ impl RaftCore {
     pub(super) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let Some(round) = leader.read_round else { return };
-        let confirmed = quorum::reached_by_quorum(self.configuration(), |id| {
-            if *id == self.me.id {
+        let electorate = self.electorate(Mutant::NonvotersConfirmReads);
+        let confirmed = quorum::reached_by_quorum(&electorate, |id| {
+            if *id == self.me.id || self.counts_unseen(Mutant::ReadsOneShort, id) {
                 Sequence(u64::MAX)
             } else {
                 leader.followers.get(id).map_or(Sequence(0), |progress| progress.acknowledged)
