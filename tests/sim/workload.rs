@@ -1,6 +1,6 @@
 //! Clients: commands with unique values, reads, changes of members, transfers; and what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use raft::core::{Entry, Input, Outcome, Refusal, RequestId};
 use raft::{ConfigurationChange, EntryId, LogIndex, ServerId, Suffrage};
 use rand::RngExt;
 
+use crate::check::Verdict;
 use crate::check::clients::Fate;
 use crate::mutant::Mutant;
 use crate::random::{Random, chance, stream};
@@ -37,6 +38,8 @@ pub struct Workload {
     next_value: u64,
     pending: BTreeMap<RequestId, (usize, Asked)>,
     outcomes: BTreeMap<RequestId, Outcome>,
+    /// Changes that expect a configuration which was not in force when they were asked for.
+    stale: BTreeSet<RequestId>,
 }
 
 impl Workload {
@@ -49,6 +52,7 @@ impl Workload {
             next_value: 0,
             pending: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            stale: BTreeSet::new(),
         }
     }
 
@@ -103,6 +107,14 @@ impl World {
         let leaders: Vec<usize> = up.iter().copied().filter(|node| self.servers[*node].leads()).collect();
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
+        }
+        // A deposed leader that does not know it yet is where reads go wrong.
+        if leaders.len() > 1 && chance(random, 600) {
+            let term = |node: &usize| self.servers[*node].core.as_ref().map(raft::core::RaftCore::term);
+            let oldest = leaders.into_iter().min_by_key(term).unwrap_or(node);
+            self.cover("reads at a deposed leader");
+            self.read(oldest);
+            return;
         }
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
@@ -188,7 +200,42 @@ impl World {
         };
         let index = core.configuration_index();
         let expected = [None, Some(index), Some(index.previous())][self.workload.random.random_range(0..3)];
+        let upcoming = RequestId(self.workload.next + 1);
+        if expected.is_some_and(|expected| expected != index) {
+            self.workload.stale.insert(upcoming);
+        }
         self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
+    }
+
+    /// A change is answered once it is committed, and refused if it expects another configuration than the one in force.
+    fn judge_change(&self, node: usize, request: RequestId, index: LogIndex) -> Verdict {
+        let Some(core) = &self.servers[node].core else { return Ok(()) };
+        let id = &core.me().id;
+        if self.workload.stale.contains(&request) {
+            return Err(format!("{id} makes a change that expects another configuration than its own"));
+        }
+        if index > core.commit_index() {
+            return Err(format!("{id} says that its change at {index} is done, before it is committed"));
+        }
+        Ok(())
+    }
+
+    /// A leader takes nothing while it hands over (L01), and no more than the limit on what is uncommitted (R20).
+    fn judge_proposal(&self, node: usize, first: EntryId, count: u64) -> Verdict {
+        let Some(core) = &self.servers[node].core else { return Ok(()) };
+        let id = &core.me().id;
+        if self.workload.pending.values().any(|asked| *asked == (node, Asked::Transfer)) {
+            return Err(format!("{id} takes a command while it hands leadership over"));
+        }
+        let others = core.entries(core.commit_index().next(), core.last().index, usize::MAX);
+        let before = others.iter().filter(|e| {
+            e.id.term == first.term && !(first.index.0..first.index.0 + count).contains(&e.id.index.0)
+        });
+        let bytes: usize = before.map(Entry::size).sum();
+        if bytes >= self.options.config.uncommitted_bytes_max {
+            return Err(format!("{id} takes a command on top of {bytes} bytes that are not committed"));
+        }
+        Ok(())
     }
 
     pub(crate) fn resolve(&mut self, node: usize, request: RequestId, outcome: Outcome) {
@@ -214,7 +261,11 @@ impl World {
                     self.checks.reads.saw(*index);
                 }
             }
-            Outcome::Changed { .. } | Outcome::Bootstrapped | Outcome::Transferred => {}
+            Outcome::Changed { index } => {
+                let verdict = self.judge_change(node, request, *index);
+                self.judge("changes", verdict);
+            }
+            Outcome::Bootstrapped | Outcome::Transferred => {}
         }
         self.workload.outcomes.insert(request, outcome);
     }
@@ -228,6 +279,8 @@ impl World {
         pending: Option<(usize, Asked)>,
         values: &[u64],
     ) {
+        let verdict = self.judge_proposal(node, first, count);
+        self.judge("proposals", verdict);
         if let Some(pending) = pending {
             self.workload.pending.insert(request, pending);
         }

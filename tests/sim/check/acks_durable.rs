@@ -9,7 +9,7 @@ use crate::server::{Received, SimServer};
 /// Judges an answer at the moment when it leaves.
 ///
 /// # Errors
-/// An answer that promises more than the disk holds.
+/// An answer that promises more than the disk holds, or that speaks for a term which is over (R18).
 pub fn answers(server: &SimServer, received: &Received, response: &Response) -> Verdict {
     let id = &server.peer.id;
     let disk = &server.disk;
@@ -20,6 +20,15 @@ pub fn answers(server: &SimServer, received: &Received, response: &Response) -> 
         && term > durable_term
     {
         return Err(format!("{id} answers in term {term}, but its disk holds term {durable_term}"));
+    }
+    if let Some(core) = &server.core
+        && !matches!(response, Response::PreVote { .. })
+        && response.term().is_some_and(|term| term < core.term())
+    {
+        return Err(format!(
+            "{id} is in term {} and still answers in an older one: {response:?}",
+            core.term()
+        ));
     }
     match (&received.request, response) {
         (Request::Append { prev, entries, .. }, Response::Append { success: true, .. }) => {

@@ -1,12 +1,38 @@
 //! The end of a run: the faults stop, and the cluster must settle.
 
 use raft::Time;
+use raft::core::EntryKind;
 
 use super::World;
 use crate::check::liveness;
 use crate::mutant::Mutant;
 
 impl World {
+    /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
+    /// leader, if it is one. In half of the seeds.
+    pub(super) fn lose_one(&mut self) {
+        let alive_without = |gone: &raft::ServerId| {
+            let logged = self.servers.iter().flat_map(|server| {
+                let snapshots = server.disk.snapshots.iter().map(|snapshot| &snapshot.meta.configuration);
+                let logs = server.disk.log.entries.iter().chain(&server.log.entries);
+                snapshots.chain(logs.filter_map(|entry| match &entry.kind {
+                    EntryKind::Configuration(configuration) => Some(configuration),
+                    EntryKind::Command | EntryKind::Noop | EntryKind::Barrier => None,
+                }))
+            });
+            let enough =
+                |c: &raft::Configuration| c.voters().filter(|voter| voter.id != *gone).count() >= c.quorum();
+            logged.into_iter().all(enough)
+        };
+        let leader = liveness::ready_leader(&self.servers);
+        let order = leader.into_iter().chain(0..self.servers.len());
+        let found = order.into_iter().find(|node| alive_without(&self.servers[*node].peer.id));
+        let Some(node) = found.filter(|_| self.options.seed % 2 == 1) else { return };
+        self.cover("servers that stay dead after the faults");
+        self.crash(node);
+        self.lost = Some(node);
+    }
+
     /// Ends all faults and starts whoever is down.
     pub fn heal(&mut self) {
         self.trace(|| "all faults end".to_owned());
@@ -18,7 +44,7 @@ impl World {
             }
             self.servers[node].paused_until = Time::ZERO;
             self.servers[node].disk.slow_until = Time::ZERO;
-            if !self.servers[node].is_up() {
+            if !self.servers[node].is_up() && self.lost != Some(node) {
                 self.start(node);
             }
         }
@@ -52,19 +78,43 @@ impl World {
         let mut last = Ok(());
         let equal = self.run_until(limit, |world| {
             let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
-            last = liveness::converged(&world.servers, leader);
+            last = liveness::converged(&world.servers, leader, world.lost);
             last.is_ok() && world.workload.is_idle()
         });
         self.longest("ms until all are equal after healing, at most", began);
-        if !equal {
+        if equal {
+            self.settle_after_an_idle_restart(limit);
+        } else {
             let sentence =
                 last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
             return self.judge("liveness", Err(sentence));
+        }
+        if self.failure.is_some() {
+            return;
         }
         let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
         let server = &self.servers[leader];
         let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
         self.judge("clients", verdict);
+    }
+
+    /// A follower that restarts while nobody asks for anything learns what is committed (R15).
+    fn settle_after_an_idle_restart(&mut self, limit: std::time::Duration) {
+        let leader = liveness::ready_leader(&self.servers);
+        let follower = (0..self.servers.len()).find(|node| Some(*node) != leader && self.lost != Some(*node));
+        let Some(follower) = follower else { return };
+        self.crash(follower);
+        self.start(follower);
+        let mut last = Ok(());
+        let equal = self.run_until(limit, |world| {
+            let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
+            last = liveness::converged(&world.servers, leader, world.lost);
+            last.is_ok()
+        });
+        if !equal {
+            let sentence = last.err().unwrap_or_else(|| "no leader after an idle restart".to_owned());
+            self.judge("liveness", Err(sentence));
+        }
     }
 
     fn longest(&mut self, what: &'static str, began: Time) {

@@ -101,6 +101,13 @@ pub enum Event {
     Client,
     /// A fault begins.
     Fault,
+    /// Nothing reaches a server any more and, unless it is only deaf, nothing comes from it.
+    Cut {
+        /// Which.
+        node: usize,
+        /// Whether what it says still arrives.
+        deaf_only: bool,
+    },
     /// Cuts and loss end.
     Mend,
 }
@@ -144,6 +151,11 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
-        Event::Restart { .. } | Event::Replace { .. } | Event::Client | Event::Fault | Event::Mend => None,
+        Event::Restart { .. }
+        | Event::Replace { .. }
+        | Event::Client
+        | Event::Fault
+        | Event::Cut { .. }
+        | Event::Mend => None,
     }
 }

@@ -7,7 +7,7 @@ use raft::LogIndex;
 use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
 
 use super::{Event, World};
-use crate::check::{Step, acks_durable};
+use crate::check::{Step, acks_durable, transfer};
 use crate::machine::{Snapshot, value};
 use crate::mutant::Mutant;
 use crate::random::{between, chance};
@@ -75,7 +75,17 @@ impl World {
             let verdict = self.checks.one_vote.votes(id, *term, id, &server.disk.hard_state);
             self.judge("one_vote", verdict);
         }
+        if let (Request::TimeoutNow { .. }, Some(core)) = (&request, &self.servers[node].core) {
+            let verdict = transfer::tells(core, to);
+            self.judge("transfer", verdict);
+        }
+        if self.servers[node].disk.failed {
+            let sentence =
+                format!("the disk of {} has failed, and it says {request:?}", self.servers[node].peer.id);
+            self.judge("poisoned", Err(sentence));
+        }
         let epoch = self.servers[node].epoch;
+        self.checks.contact.asks(node, epoch, sequence, target, self.now);
         let snapshot = self.snapshot_for(node, &request);
         self.servers[node].sent.insert(sequence, target);
         let timeout = self.options.request_timeout;
