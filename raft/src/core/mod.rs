@@ -211,7 +211,9 @@ impl RaftCore {
             self.refuse_everything(&input);
         } else {
             self.dispatch(input);
-            self.run_timers();
+            if !self.storage_failed {
+                self.run_timers();
+            }
         }
         self.finish(effects);
     }
