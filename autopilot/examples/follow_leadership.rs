@@ -1,30 +1,61 @@
 //! Runs autopilot for as long as this server leads: the one call that most programs need.
 
 use std::error::Error;
-use std::time::Duration;
+use std::io::{self, Read, Write};
 
-use autopilot::testing::{FakeApplication, FakeCluster};
-use autopilot::{Autopilot, Leadership, Server, Term, WatchedLeadership, supervise};
-use tokio::sync::watch;
+use autopilot::testing::FakeApplication;
+use autopilot::{Autopilot, Configuration, Server, supervise};
+use bytes::Bytes;
+use raft::storage::{MemoryLog, MemorySnapshots};
+use raft::transport::MemoryNetwork;
+use raft::{Raft, SnapshotWriter, StateMachine};
 
-#[tokio::main(flavor = "current_thread")]
+/// A replicated counter.
+#[derive(Default)]
+struct Counter(u64);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, commands: &[raft::core::Entry]) -> Vec<Bytes> {
+        let mut count = || {
+            self.0 += 1;
+            Bytes::from(self.0.to_string())
+        };
+        commands.iter().map(|_| count()).collect()
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        let count = self.0;
+        Box::new(move |out: &mut dyn Write| out.write_all(&count.to_be_bytes()))
+    }
+
+    fn restore(&mut self, state: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = [0; 8];
+        state.read_exact(&mut bytes)?;
+        self.0 = u64::from_be_bytes(bytes);
+        Ok(())
+    }
+}
+
+#[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // A program with a real engine passes `raft.clone()` here and `raft.leadership()` below.
-    let cluster = FakeCluster::new(vec![Server::voter("n1", "n1:8300"), Server::nonvoter("n2", "n2:8300")]);
-    let application = FakeApplication::knowing(&["n1", "n2"]);
-    let (leadership, watched) = watch::channel(Leadership::Follower);
-
-    let builder = Autopilot::builder(cluster, application).update_interval(Duration::from_millis(50));
-    let supervisor = supervise(WatchedLeadership::from(watched), builder);
+    let raft = Raft::builder("n1", Counter::default())
+        .log_store(MemoryLog::new())
+        .snapshots(MemorySnapshots::default())
+        .transport(MemoryNetwork::new().transport("n1:8300"))
+        .start()
+        .await?;
+    // A program implements `ApplicationIntegration` for what it knows, for example from gossip.
+    let application = FakeApplication::knowing(&["n1"]);
+    let supervisor = supervise(raft.leadership(), Autopilot::builder(raft.clone(), application));
     let mut runs = supervisor.changes();
 
-    leadership.send(Leadership::Leader { term: Term(1) })?;
+    raft.bootstrap(Configuration::new(vec![Server::voter("n1", "n1:8300")])).await?;
     let run = runs.wait_for(Option::is_some).await?.clone().ok_or("a run was seen")?;
-    println!("{run:?}, healthy: {}", run.state().healthy);
+    println!("leading: {run:?}, healthy: {}", run.state().healthy);
 
-    leadership.send(Leadership::Follower)?;
+    raft.shutdown().await; // leadership ends with the server, and autopilot with leadership
     runs.wait_for(Option::is_none).await?;
     supervisor.stop().await;
-    println!("{run:?}, servers in the state: {}", run.state().servers.len());
+    println!("stopped: {run:?}, servers in the state: {}", run.state().servers.len());
     Ok(())
 }

@@ -16,7 +16,6 @@
 //!
 //! Read in this order: model, promoter, core, ports, driver.
 
-mod config;
 mod model;
 mod promoter;
 
@@ -29,7 +28,6 @@ mod adapters;
 mod driver;
 pub mod testing;
 
-pub use config::{Config, ConfigError};
 pub use core::{CoolDown, Inputs, KnownServers, Memory, Mode, Round};
 #[cfg(feature = "tokio")]
 pub use driver::{
@@ -37,11 +35,12 @@ pub use driver::{
     RemoveServerError, RequestError, Status, Supervisor, WatchedLeadership, supervise,
 };
 pub use model::{
-    Action, AddServerOutcome, BlockedBy, DeadClass, Decision, Event, EventKind, HealthReason, KeptServer,
-    KnownServer, NodeStatus, NodeType, Plan, PlannedStep, PruneReport, RaftState, Reason, RemovedServer,
-    ServerHealth, ServerState, ServerStats, Severity, State, Step, Verdict, server_order,
+    Action, AddServerOutcome, BlockedBy, Capabilities, ClusterView, Config, ConfigError, DeadClass, Decision,
+    Event, EventKind, HealthReason, KeptServer, KnownServer, NodeStatus, NodeType, Plan, PlannedStep,
+    PruneReport, RaftState, Reason, RemovedServer, ServerHealth, ServerState, ServerStats, Severity, State,
+    Step, Verdict, server_order,
 };
-pub use ports::{ApplicationError, ApplicationIntegration, Capabilities, Cluster, ClusterError, ClusterView};
+pub use ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError};
 pub use promoter::{Changes, DeadServers, Promoter, PromoterInput, StablePromoter, Wish};
 pub use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,

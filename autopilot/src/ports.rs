@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use raft_types::{Configuration, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term};
-use serde::{Deserialize, Serialize};
+use raft_types::{ConfigurationError, LogIndex, ServerAddress, ServerId};
 use thiserror::Error;
 
-use crate::config::Config;
-use crate::model::{KnownServer, ServerStats, State};
+use crate::model::{Capabilities, ClusterView, Config, KnownServer, ServerStats, State};
 
 /// The consensus engine of this server.
 #[async_trait]
@@ -71,50 +69,6 @@ pub trait Cluster: Send + Sync + 'static {
     /// # Errors
     /// Members are never changed by this. After any error this server may or may not lead.
     async fn transfer_leadership(&self, to: ServerId) -> Result<(), ClusterError>;
-}
-
-/// What an engine can do. The default is everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capabilities {
-    /// Members without a vote.
-    pub nonvoters: bool,
-    /// Taking a vote while the member stays.
-    pub demotion: bool,
-    /// Handing leadership to a chosen voter.
-    pub transfer: bool,
-    /// Checking a change against the configuration it was decided on.
-    pub compare_and_set: bool,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self { nonvoters: true, demotion: true, transfer: true, compare_and_set: true }
-    }
-}
-
-/// A cluster as one server sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterView {
-    /// The server that looks.
-    pub id: ServerId,
-    /// The current term.
-    pub term: Term,
-    /// Who leads, as far as the server knows.
-    pub leader: Option<ServerId>,
-    /// Whether the server itself leads.
-    pub is_leader: bool,
-    /// Whether the leader has committed an entry of its own term, before which it may not change members.
-    pub ready: bool,
-    /// The configuration in force.
-    pub configuration: Configuration,
-    /// Where it stands in the log: the stamp for compare and set.
-    pub configuration_index: LogIndex,
-    /// Whether it is committed. While it is not, no other change can be made.
-    pub configuration_committed: bool,
-    /// The last entry of the server's own log.
-    pub last: EntryId,
-    /// What is measured about members. A leader that has no entry for itself is taken to be up to date.
-    pub stats: BTreeMap<ServerId, ServerStats>,
 }
 
 /// Why an engine did not do what it was asked.

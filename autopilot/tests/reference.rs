@@ -136,7 +136,7 @@ fn servers_are_added_as_there() {
         let calls = case["expected"]["calls"].as_array().unwrap();
         match plan {
             Err(AddRefusal::TooManyRemovals { .. }) => {
-                assert_eq!(kind, "too_many_removals", "{}", case["case"])
+                assert_eq!(kind, "too_many_removals", "{}", case["case"]);
             }
             Err(other) => panic!("{other:?}: {}", case["case"]),
             Ok(AddPlan::Unchanged) => assert!(calls.is_empty(), "{}", case["case"]),

@@ -241,6 +241,31 @@ fn removal_can_be_switched_off_and_asked_for() {
     assert_eq!(step(&asked), removal("n3", DeadClass::FailedVoter));
 }
 
+#[test]
+fn a_short_death_costs_nobody_the_membership() {
+    let down_for = |seconds: u64| {
+        three().nonvoter("n4").failed("n3").stale("n4").with(|inputs| {
+            let now = inputs.now;
+            for server in ["n3", "n4"] {
+                let seen = inputs.memory.servers.get_mut(&server.into()).unwrap();
+                seen.since = now - Duration::from_secs(seconds);
+            }
+        })
+    };
+    let round = run(&down_for(9));
+    assert_eq!(round.plan.step, None);
+    for server in ["n3", "n4"] {
+        let decision = decision(&round, server, Action::Remove);
+        assert_eq!((decision.verdict, decision.reason.code()), (Verdict::Deferred, "grace"));
+    }
+    assert_eq!(round.next_wake, Some(down_for(9).inputs.now + Duration::from_secs(1)));
+    assert_eq!(step(&down_for(10)), removal("n4", DeadClass::StaleNonvoter));
+    let left = down_for(1).status("n3", NodeStatus::Left);
+    assert_eq!(step(&left), removal("n3", DeadClass::FailedVoter), "it left on purpose");
+    let asked = down_for(1).with(|inputs| inputs.mode = autopilot::Mode::Prune);
+    assert_eq!(step(&asked), removal("n4", DeadClass::StaleNonvoter), "somebody asked");
+}
+
 // S1
 #[test]
 fn s1_stable_since_moves_with_every_change_of_health() {
@@ -446,7 +471,8 @@ fn s5_the_leader_the_last_voter_and_unfit_targets_are_guarded() {
 fn a_custom_promoter_cannot_skip_probation_or_health() {
     let promote = Says { promote: &["n4"], ..NOTHING };
     let new = three().nonvoter("n4").healthy_for("n4", Duration::from_secs(9));
-    assert_eq!(refused(&new.round(&promote), "n4", Action::Promote), "probation");
+    let waits = decision(&new.round(&promote), "n4", Action::Promote);
+    assert_eq!((waits.verdict, waits.reason.code()), (Verdict::Deferred, "probation"));
     let down = three().nonvoter("n4").failed("n4").round(&promote);
     assert_eq!(refused(&down, "n4", Action::Promote), "not-alive");
     assert_eq!(refused(&three().voter("n4").round(&promote), "n4", Action::Promote), "already-voter");

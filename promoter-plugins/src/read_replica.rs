@@ -11,31 +11,39 @@ use autopilot::{
 
 /// Never promotes a server that declares `read_replica`, and demotes one that votes; an inner policy,
 /// [`StablePromoter`] unless chosen, decides about the others.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ReadReplicas<P = StablePromoter> {
     inner: P,
 }
 
-impl<P: Promoter> ReadReplicas<P> {
+impl Default for ReadReplicas {
+    fn default() -> Self {
+        Self::with_inner(StablePromoter)
+    }
+}
+
+impl ReadReplicas {
     /// The metadata key with which a server declares itself.
     pub const META_KEY: &str = "read_replica";
 
+    /// Whether this server declares itself a read replica: the value `true`, in any case. Anything else, also a
+    /// missing value, means an ordinary server, so that a typing error costs no vote.
+    #[must_use]
+    pub fn is_read_replica(server: &ServerState) -> bool {
+        is_read_replica(server)
+    }
+}
+
+impl<P: Promoter> ReadReplicas<P> {
     /// Leaves all servers that are no read replicas to `inner`.
     #[must_use]
     pub const fn with_inner(inner: P) -> Self {
         Self { inner }
     }
 
-    /// Whether this server declares itself a read replica: the value `true`, in any case. Anything else, also a
-    /// missing value, means an ordinary server, so that a typing error costs no vote.
-    #[must_use]
-    pub fn is_read_replica(server: &ServerState) -> bool {
-        server.meta.get(Self::META_KEY).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
-    }
-
     fn successor<'a>(input: &PromoterInput<'a>) -> Option<&'a ServerState> {
         let fit = |server: &&ServerState| {
-            server.is_healthy_voter() && !server.is_leader() && !Self::is_read_replica(server)
+            server.is_healthy_voter() && !server.is_leader() && !is_read_replica(server)
         };
         input.state.servers.values().filter(fit).min_by(|a, b| server_order(a, b))
     }
@@ -47,15 +55,14 @@ impl<P: Promoter> Promoter for ReadReplicas<P> {
     }
 
     fn changes(&self, input: &PromoterInput<'_>) -> Changes {
-        let replica =
-            |id: &ServerId| input.state.server(id).is_some_and(|server| Self::is_read_replica(server));
+        let replica = |id: &ServerId| input.state.server(id).is_some_and(is_read_replica);
         let mut changes = self.inner.changes(input);
         changes.promotions.retain(|wish| !replica(&wish.server));
         changes.demotions.retain(|wish| !replica(&wish.server));
         if changes.leader.as_ref().is_some_and(|wish| replica(&wish.server)) {
             changes.leader = None;
         }
-        for server in input.state.servers.values().filter(|s| s.is_voter() && Self::is_read_replica(s)) {
+        for server in input.state.servers.values().filter(|s| s.is_voter() && is_read_replica(s)) {
             if !server.is_leader() {
                 changes.demote(&server.id, "it is declared a read replica");
             } else if let Some(successor) = Self::successor(input) {
@@ -67,11 +74,11 @@ impl<P: Promoter> Promoter for ReadReplicas<P> {
     }
 
     fn may_vote(&self, server: &ServerState) -> bool {
-        !Self::is_read_replica(server) && self.inner.may_vote(server)
+        !is_read_replica(server) && self.inner.may_vote(server)
     }
 
     fn node_type(&self, server: &ServerState, state: &State) -> NodeType {
-        if Self::is_read_replica(server) {
+        if is_read_replica(server) {
             return NodeType::READ_REPLICA;
         }
         self.inner.node_type(server, state)
@@ -92,4 +99,9 @@ impl<P: Promoter> Promoter for ReadReplicas<P> {
     fn state_details(&self, state: &State) -> BTreeMap<String, String> {
         self.inner.state_details(state)
     }
+}
+
+fn is_read_replica(server: &ServerState) -> bool {
+    let declared = server.meta.get(ReadReplicas::META_KEY);
+    declared.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
 }

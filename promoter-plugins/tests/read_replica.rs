@@ -77,9 +77,9 @@ impl Promoter for Everything {
         let mut changes = Changes::default();
         for server in input.state.servers.values() {
             if server.is_voter() {
-                changes.demote(&server.id, "inner")
+                changes.demote(&server.id, "inner");
             } else {
-                changes.promote(&server.id, "inner")
+                changes.promote(&server.id, "inner");
             }
             changes.transfer_to(&server.id, "inner");
         }

@@ -1,4 +1,4 @@
-//! Whole servers, driver included, over a network and disks in memory, on a paused clock.
+//! Whole servers, driver included, over a network and disks in memory.
 #![allow(clippy::disallowed_methods, reason = "tests may start tasks")]
 #![allow(missing_docs, reason = "a test")]
 

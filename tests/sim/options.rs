@@ -59,7 +59,7 @@ impl Options {
         let mut random = stream(seed, "options");
         let r = &mut random;
         let ms = Duration::from_millis;
-        let mut config = raft::Config::default();
+        let mut config = Self::calm(1, 0).config;
         config.pre_vote = !chance(r, 150);
         config.append_entries_max = [1, 2, 8, 64][r.random_range(0..4)];
         config.append_bytes_max = [100, 1_000, 1 << 20][r.random_range(0..3)];

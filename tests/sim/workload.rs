@@ -200,7 +200,7 @@ impl World {
         };
         match &outcome {
             Outcome::Proposed { first, count } => {
-                self.proposed(node, request, *first, *count, pending, &values)
+                self.proposed(node, request, *first, *count, pending, &values);
             }
             Outcome::Refused(refusal) => {
                 let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };

@@ -2,6 +2,8 @@
 //! is put back into the queue.
 
 mod directed;
+mod ending;
+mod event;
 mod perform;
 
 use std::cmp::Reverse;
@@ -12,7 +14,7 @@ use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequ
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
-use crate::check::{Checks, Step, Verdict, liveness};
+use crate::check::{Checks, Step, Verdict};
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
@@ -22,131 +24,8 @@ use crate::random::{Random, between, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
 use crate::workload::Workload;
 
-/// Something that will happen.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A timer of a core.
-    Wake {
-        /// Whose.
-        node: usize,
-        /// Of which incarnation.
-        epoch: u64,
-    },
-    /// A request arrives.
-    Deliver {
-        /// Where.
-        node: usize,
-        /// From whom.
-        received: Box<Received>,
-        /// The state that travels beside a snapshot.
-        snapshot: Option<Box<Snapshot>>,
-    },
-    /// An answer arrives.
-    Answer {
-        /// Where.
-        node: usize,
-        /// At which incarnation.
-        epoch: u64,
-        /// From whom.
-        from: usize,
-        /// Which request it answers.
-        sequence: Sequence,
-        /// The answer.
-        response: Response,
-    },
-    /// A sender has waited long enough for an answer, or was told that there will be none.
-    GiveUp {
-        /// Who.
-        node: usize,
-        /// Of which incarnation.
-        epoch: u64,
-        /// For which request.
-        sequence: Sequence,
-    },
-    /// The disk says that writes are durable.
-    DiskDone {
-        /// Whose.
-        node: usize,
-        /// Of which incarnation.
-        epoch: u64,
-        /// Up to which.
-        through: WriteId,
-        /// Whether the core is told. Only a planted defect keeps the two apart.
-        told: bool,
-    },
-    /// The state machine is done with what was queued.
-    ApplyDone {
-        /// Whose.
-        node: usize,
-        /// Of which incarnation.
-        epoch: u64,
-    },
-    /// The state machine holds an installed snapshot.
-    Restored {
-        /// Whose.
-        node: usize,
-        /// Of which incarnation.
-        epoch: u64,
-        /// The snapshot's last entry.
-        index: LogIndex,
-    },
-    /// A snapshot is durable.
-    SnapshotDone {
-        /// Whose.
-        node: usize,
-        /// Of which incarnation.
-        epoch: u64,
-        /// The snapshot.
-        snapshot: Box<Snapshot>,
-    },
-    /// A crashed server starts again.
-    Restart {
-        /// Which.
-        node: usize,
-        /// If it is still this incarnation.
-        epoch: u64,
-    },
-    /// A server whose disk failed gets a working one and starts again.
-    Replace {
-        /// Which.
-        node: usize,
-        /// If it is still this incarnation.
-        epoch: u64,
-    },
-    /// A client does something.
-    Client,
-    /// A fault begins.
-    Fault,
-    /// Cuts and loss end.
-    Mend,
-}
-
-#[derive(Debug)]
-struct Scheduled {
-    at: Time,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
+pub use event::Event;
+use event::{Scheduled, node_of};
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -361,7 +240,7 @@ impl World {
         match event {
             Event::Wake { node, epoch } => self.wake(node, epoch),
             Event::Deliver { node, received, snapshot } => {
-                self.deliver(node, *received, snapshot.map(|s| *s))
+                self.deliver(node, *received, snapshot.map(|s| *s));
             }
             Event::Answer { node, epoch, from, sequence, response } => {
                 self.answer(node, epoch, from, sequence, response);
@@ -624,72 +503,6 @@ impl World {
         self.cover("crashes");
     }
 
-    /// Ends all faults and starts whoever is down.
-    pub fn heal(&mut self) {
-        self.trace(|| "all faults end".to_owned());
-        self.faults = false;
-        self.network.heal();
-        for node in 0..self.servers.len() {
-            if self.servers[node].disk.failed {
-                self.crash(node);
-            }
-            self.servers[node].paused_until = Time::ZERO;
-            self.servers[node].disk.slow_until = Time::ZERO;
-            if !self.servers[node].is_up() {
-                self.start(node);
-            }
-        }
-        if self.options.mutant == Some(Mutant::DeafForever) {
-            for from in 1..self.servers.len() {
-                self.network.cuts.insert((from, 0));
-            }
-        }
-    }
-
-    /// After healing: a leader is found, a fresh command commits, and all members become equal.
-    pub fn settle(&mut self) {
-        let limit = liveness::patience(&self.options, &self.servers);
-        let began = self.now;
-        if !self.run_until(limit, |world| liveness::ready_leader(&world.servers).is_some()) {
-            return self.judge("liveness", Err(format!("no leader within {limit:?} after the faults ended")));
-        }
-        self.longest("ms until a leader after healing, at most", began);
-        let deadline = self.now + limit;
-        let value = loop {
-            let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
-            let value = self.propose(leader);
-            let acknowledged = |world: &Self| world.checks.clients.is_acknowledged(value);
-            if self.run_until(limit / 10, acknowledged) || self.now > deadline || self.failure.is_some() {
-                break value;
-            }
-        };
-        if !self.checks.clients.is_acknowledged(value) {
-            return self.judge("liveness", Err(format!("no fresh command commits within {limit:?}")));
-        }
-        let mut last = Ok(());
-        let equal = self.run_until(limit, |world| {
-            let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
-            last = liveness::converged(&world.servers, leader);
-            last.is_ok() && world.workload.is_idle()
-        });
-        self.longest("ms until all are equal after healing, at most", began);
-        if !equal {
-            let sentence =
-                last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
-            return self.judge("liveness", Err(sentence));
-        }
-        let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
-        let server = &self.servers[leader];
-        let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
-        self.judge("clients", verdict);
-    }
-
-    fn longest(&mut self, what: &'static str, began: Time) {
-        let took = u64::try_from(self.now.since(began).as_millis()).unwrap_or(u64::MAX);
-        let known = self.coverage.entry(what).or_default();
-        *known = took.max(*known);
-    }
-
     /// Lets events happen until this holds. False if the time runs out first or an invariant is broken.
     pub fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
         let deadline = self.now + limit;
@@ -711,19 +524,5 @@ impl World {
     pub(crate) fn disk_delay(&mut self) -> Duration {
         let (low, high) = self.options.disk;
         between(&mut self.disk_random, low, high)
-    }
-}
-
-const fn node_of(event: &Event) -> Option<usize> {
-    match event {
-        Event::Wake { node, .. }
-        | Event::Deliver { node, .. }
-        | Event::Answer { node, .. }
-        | Event::GiveUp { node, .. }
-        | Event::DiskDone { node, .. }
-        | Event::ApplyDone { node, .. }
-        | Event::Restored { node, .. }
-        | Event::SnapshotDone { node, .. } => Some(*node),
-        Event::Restart { .. } | Event::Replace { .. } | Event::Client | Event::Fault | Event::Mend => None,
     }
 }

@@ -7,6 +7,7 @@
 
 mod cli;
 mod dev;
+mod server;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run a server
+    Agent(Box<server::ServerArgs>),
     /// Start a cluster on this machine to watch, or to be shown with --story
     Dev(dev::DevArgs),
     #[command(flatten)]
@@ -32,6 +35,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     match cli::parse::<CommandLine>().verb {
+        Verb::Agent(args) => server::run(&args),
         Verb::Dev(args) => dev::run(&args),
         Verb::Client(verb) => cli::run(&verb, CommandLine::command()),
     }

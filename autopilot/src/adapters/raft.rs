@@ -12,8 +12,8 @@ use raft::{ChangeError, Metrics, Raft, TransferError};
 use raft_types::{LogIndex, ServerAddress, ServerId};
 
 use crate::driver::{Leadership, LeadershipSource};
-use crate::model::ServerStats;
-use crate::ports::{Cluster, ClusterError, ClusterView};
+use crate::model::{ClusterView, ServerStats};
+use crate::ports::{Cluster, ClusterError};
 
 #[async_trait]
 impl Cluster for Raft {

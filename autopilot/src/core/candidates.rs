@@ -1,6 +1,7 @@
 //! What could be done, in the order in which it is considered, each judged: the promoter's wishes, then removals.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use raft_types::ServerId;
 
@@ -126,6 +127,7 @@ pub(super) fn removals(
         for server in ids.iter().filter_map(|id| state.server(id)) {
             let judged = may_go(in_general.as_ref(), switched_off, keep.as_ref(), server, policy)
                 .and_then(|()| safety.removal(server))
+                .and_then(|()| grace(inputs, input, server))
                 .map(|()| (Step::Remove { id: server.id.clone(), class: *class }, cause(server)));
             candidates.push(Candidate { server: server.id.clone(), action: Action::Remove, judged });
         }
@@ -167,6 +169,21 @@ fn may_go(
     match keep.get(&server.id) {
         Some(text) => Err(Reason::KeptByPolicy { promoter: policy.name().to_owned(), text: text.clone() }),
         None => Ok(()),
+    }
+}
+
+/// A restart, a lost gossip message and a member that the application has yet to hear of all look like death for a
+/// moment. Without being asked, autopilot removes only who has been down for as long as a server must be up to count;
+/// whoever left on purpose may go at once.
+fn grace(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState) -> Result<(), Reason> {
+    let left_on_purpose = server.known && server.node_status == NodeStatus::Left;
+    if inputs.mode == Mode::Prune || left_on_purpose {
+        return Ok(());
+    }
+    let (required, down_for) = (input.stabilization(), inputs.now.since(server.health.stable_since));
+    match required.saturating_sub(down_for) {
+        Duration::ZERO => Ok(()),
+        left => Err(Reason::Grace { left, required }),
     }
 }
 

@@ -7,8 +7,7 @@ use raft_types::{EntryId, Server, ServerId, Suffrage, Time};
 use super::assess;
 use super::inputs::{Inputs, Memory, ServerMemory};
 use super::policy::Policy;
-use crate::config::Config;
-use crate::model::{NodeStatus, RaftState, ServerState, Severity, State, server_order};
+use crate::model::{Config, NodeStatus, RaftState, ServerState, Severity, State, server_order};
 
 /// The state without what depends on decisions (`blocked_by`).
 pub(super) fn state(inputs: &Inputs, config: &Config, policy: &mut Policy<'_>) -> State {

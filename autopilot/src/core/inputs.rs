@@ -6,9 +6,9 @@ use std::time::Duration;
 use raft_types::{ServerId, Term, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
-use crate::model::{KnownServer, Plan, ServerStats, State, Step, duration_text};
-use crate::ports::{Capabilities, ClusterView};
+use crate::model::{
+    Capabilities, ClusterView, Config, KnownServer, Plan, ServerStats, State, Step, duration_text,
+};
 
 /// Everything that a round may look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

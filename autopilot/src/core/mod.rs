@@ -17,8 +17,11 @@ mod safety;
 pub use inputs::{CoolDown, Inputs, KnownServers, Memory, Mode, Round, ServerMemory};
 pub use safety::{AddPlan, AddRefusal, plan_add};
 
+use raft_types::Time;
+
 use self::policy::Policy;
 use self::safety::Safety;
+use crate::model::{BlockedBy, Plan, Reason};
 use crate::promoter::{Promoter, PromoterInput};
 
 impl Round {
@@ -33,20 +36,29 @@ impl Round {
         let memory = compose::memory(&state);
         let (plan, blocked) = {
             let input = PromoterInput { now: inputs.now, config: &config, state: &state };
-            let safety =
-                Safety { now: inputs.now, config: &config, capabilities: inputs.capabilities, state: &state };
+            let safety = Safety::new(inputs.now, &config, inputs.capabilities, &state);
             let wishes = candidates::wishes(&input, &safety, &mut policy);
             let removals = candidates::removals(inputs, &input, &safety, &mut policy);
             let plan = plan::plan(inputs, &state, wishes, removals, &policy);
             let blocked = plan::blocked(inputs, &state, &safety, &plan, &mut policy);
             (plan, blocked)
         };
-        let mut next_wake = None;
+        let next_wake = next_wake(inputs.now, &plan, &blocked);
         for (server, blocked_by) in state.servers.values_mut().zip(blocked) {
-            let earliest = blocked_by.as_ref().and_then(|blocked| blocked.earliest);
-            next_wake = next_wake.into_iter().chain(earliest.filter(|at| *at > inputs.now)).min();
             server.blocked_by = blocked_by;
         }
         Self { state, plan, memory, next_wake }
     }
+}
+
+/// The end of the first wait that anything is held up by.
+fn next_wake(now: Time, plan: &Plan, blocked: &[Option<BlockedBy>]) -> Option<Time> {
+    let waits = plan.decisions.iter().filter_map(|decision| match &decision.reason {
+        Reason::Grace { left, .. } | Reason::Probation { left, .. } | Reason::CoolDown { left, .. } => {
+            Some(now + *left)
+        }
+        _ => None,
+    });
+    let blocked = blocked.iter().filter_map(|blocked| blocked.as_ref()?.earliest);
+    waits.chain(blocked).filter(|at| *at > now).min()
 }

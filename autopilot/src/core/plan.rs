@@ -1,5 +1,9 @@
 //! Chooses at most one of the judged candidates and tells what became of the others.
 
+use std::collections::BTreeMap;
+
+use raft_types::ServerId;
+
 use super::candidates::Candidate;
 use super::inputs::{CoolDown, Inputs, Mode};
 use super::policy::Policy;
@@ -69,6 +73,8 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
 fn consider(inputs: &Inputs, plan: &mut Plan, candidate: Candidate, gate: Option<&Reason>) {
     let Candidate { server, action, judged } = candidate;
     let (verdict, reason) = match judged {
+        // Only time stands in the way.
+        Err(reason @ (Reason::Grace { .. } | Reason::Probation { .. })) => (Verdict::Deferred, reason),
         Err(reason) => (Verdict::Refused, reason),
         Ok((step, reason)) => {
             let cooling = inputs.cool_down.as_ref().filter(|cool| cool.step == step);
@@ -102,13 +108,19 @@ pub(super) fn blocked(
     plan: &Plan,
     policy: &mut Policy<'_>,
 ) -> Vec<Option<BlockedBy>> {
-    state.servers.values().map(|server| blocked_by(inputs, safety, plan, policy, server)).collect()
+    let promotions = plan.decisions.iter().filter(|decision| decision.action == Action::Promote);
+    // The first decision about a server stands; a repeated name is only a complaint.
+    let decided: BTreeMap<&ServerId, &Decision> = promotions.rev().map(|d| (&d.server, d)).collect();
+    let servers = state.servers.values();
+    servers
+        .map(|server| blocked_by(inputs, safety, decided.get(&server.id).copied(), policy, server))
+        .collect()
 }
 
 fn blocked_by(
     inputs: &Inputs,
     safety: &Safety<'_>,
-    plan: &Plan,
+    decided: Option<&Decision>,
     policy: &mut Policy<'_>,
     server: &ServerState,
 ) -> Option<BlockedBy> {
@@ -130,7 +142,6 @@ fn blocked_by(
         let reason = safety.probation(server);
         return Some(BlockedBy { reason, earliest: Some(server.stable_at) });
     }
-    let decided = plan.decisions.iter().find(|d| d.action == Action::Promote && d.server == server.id);
     let Some(decided) = decided else {
         return without_time(Reason::NotWanted { promoter: policy.name().to_owned() });
     };

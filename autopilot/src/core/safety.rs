@@ -13,20 +13,24 @@
 
 use raft_types::{ServerId, Time};
 
-use crate::config::Config;
-use crate::model::{RaftState, Reason, ServerState, State};
-use crate::ports::Capabilities;
+use crate::model::{Capabilities, Config, RaftState, Reason, ServerState, State};
 
 /// Judges steps against one state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Safety<'a> {
-    pub(super) now: Time,
-    pub(super) config: &'a Config,
-    pub(super) capabilities: Capabilities,
-    pub(super) state: &'a State,
+    now: Time,
+    config: &'a Config,
+    capabilities: Capabilities,
+    voters: usize,
+    healthy_voters: usize,
 }
 
-impl Safety<'_> {
+impl<'a> Safety<'a> {
+    pub(super) fn new(now: Time, config: &'a Config, capabilities: Capabilities, state: &State) -> Self {
+        let healthy_voters = state.healthy_voters_count();
+        Self { now, config, capabilities, voters: state.voters.len(), healthy_voters }
+    }
+
     /// Whether the member may get its vote.
     pub(super) fn promotion(&self, server: &ServerState) -> Result<(), Reason> {
         match server.raft_state {
@@ -38,9 +42,8 @@ impl Safety<'_> {
         if !server.is_stable(self.now) {
             return Err(self.probation(server));
         }
-        let (voters, healthy) = self.voters();
-        quorum_before(voters, healthy)?;
-        quorum_after(voters + 1, healthy + 1)
+        self.quorum_before()?;
+        quorum_after(self.voters + 1, self.healthy_voters + 1)
     }
 
     /// Whether the voter may lose its vote.
@@ -68,8 +71,7 @@ impl Safety<'_> {
         if server.is_voter() {
             return self.vote_lost(server);
         }
-        let (voters, healthy) = self.voters();
-        quorum_before(voters, healthy)
+        self.quorum_before()
     }
 
     /// Whether the server may be asked to lead.
@@ -95,10 +97,9 @@ impl Safety<'_> {
     }
 
     fn vote_lost(&self, server: &ServerState) -> Result<(), Reason> {
-        let (voters, healthy) = self.voters();
-        quorum_before(voters, healthy)?;
-        let left = voters.saturating_sub(1);
-        quorum_after(left, healthy - usize::from(server.health.healthy))?;
+        self.quorum_before()?;
+        let left = self.voters.saturating_sub(1);
+        quorum_after(left, self.healthy_voters - usize::from(server.health.healthy))?;
         let min_quorum = self.config.min_quorum;
         if left < min_quorum {
             return Err(Reason::MinQuorum { voters: left, min_quorum });
@@ -106,9 +107,9 @@ impl Safety<'_> {
         Ok(())
     }
 
-    fn voters(&self) -> (usize, usize) {
-        let voters = self.state.servers.values().filter(|server| server.is_voter());
-        voters.fold((0, 0), |(all, healthy), server| (all + 1, healthy + usize::from(server.health.healthy)))
+    fn quorum_before(&self) -> Result<(), Reason> {
+        let (healthy, quorum) = (self.healthy_voters, self.voters / 2 + 1);
+        if healthy < quorum { Err(Reason::NoQuorum { healthy, quorum }) } else { Ok(()) }
     }
 }
 
@@ -117,11 +118,6 @@ fn fit(server: &ServerState) -> Result<(), Reason> {
         Some(reason) => Err(Reason::Health(reason.clone())),
         None => Ok(()),
     }
-}
-
-fn quorum_before(voters: usize, healthy: usize) -> Result<(), Reason> {
-    let quorum = voters / 2 + 1;
-    if healthy < quorum { Err(Reason::NoQuorum { healthy, quorum }) } else { Ok(()) }
 }
 
 fn quorum_after(voters: usize, healthy: usize) -> Result<(), Reason> {

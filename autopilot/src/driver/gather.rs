@@ -9,10 +9,9 @@ use raft_types::{LogIndex, ServerId, Time};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::builder::Intervals;
-use crate::config::Config;
 use crate::core::KnownServers;
-use crate::model::{KnownServer, NodeStatus, ServerStats, State, Step};
-use crate::ports::{ApplicationIntegration, Cluster, ClusterError, ClusterView};
+use crate::model::{ClusterView, Config, KnownServer, NodeStatus, ServerStats, State, Step};
+use crate::ports::{ApplicationIntegration, Cluster, ClusterError};
 
 /// Why a call gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use super::error::{AddServerError, PruneError, RemoveServerError};
 use super::task::Task;
 use crate::core::{AddPlan, AddRefusal, Mode, plan_add};
 use crate::model::{
-    Action, AddServerOutcome, EventKind, KeptServer, Plan, PruneReport, Reason, RemovedServer, Step, Verdict,
+    Action, AddServerOutcome, ClusterView, EventKind, KeptServer, Plan, PruneReport, Reason, RemovedServer,
+    Step, Verdict,
 };
-use crate::ports::{ClusterError, ClusterView};
+use crate::ports::ClusterError;
 
 impl Task {
     /// Answers one request. An asker that went away does not stop it half way.

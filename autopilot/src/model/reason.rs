@@ -40,6 +40,15 @@ pub enum Reason {
         #[serde(with = "duration_text")]
         required: Duration,
     },
+    /// Dead, but not for long enough to be removed without being asked.
+    Grace {
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+        /// How long it must be dead without a break.
+        #[serde(with = "duration_text")]
+        required: Duration,
+    },
     /// Nothing speaks against it; members are changed in a later round.
     NextRound,
     /// Another step comes first; members are changed one at a time.
@@ -163,6 +172,7 @@ impl Reason {
         "requested",
         "healthy",
         "probation",
+        "grace",
         "next-round",
         "one-step-at-a-time",
         "cool-down",
@@ -208,6 +218,7 @@ impl Reason {
             Self::Requested => "requested",
             Self::Healthy => "healthy",
             Self::Probation { .. } => "probation",
+            Self::Grace { .. } => "grace",
             Self::NextRound => "next-round",
             Self::OneStepAtATime { .. } => "one-step-at-a-time",
             Self::CoolDown { .. } => "cool-down",
@@ -250,6 +261,10 @@ impl fmt::Display for Reason {
             Self::Probation { left, required } => {
                 let (left, required) = (duration_text::short(*left), duration_text::short(*required));
                 write!(f, "probation, {left} left of {required}")
+            }
+            Self::Grace { left, required } => {
+                let (left, required) = (duration_text::short(*left), duration_text::short(*required));
+                write!(f, "dead for a short time only, {left} left of {required}")
             }
             Self::NextRound => f.write_str("waiting for the next round of changes"),
             Self::OneStepAtATime { first } => write!(f, "waiting for the step about server {first}"),
@@ -317,5 +332,22 @@ impl BlockedBy {
 impl fmt::Display for BlockedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_words_and_end_with_those_of_health() {
+        let mut codes = Reason::CODES.to_vec();
+        assert!(codes.ends_with(HealthReason::CODES));
+        let word = |code: &&str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        assert!(codes.iter().all(word), "{codes:?}");
+        let all = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), all);
     }
 }

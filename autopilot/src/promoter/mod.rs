@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use stable::StablePromoter;
 
-use crate::config::Config;
-use crate::model::{DeadClass, NodeType, ServerState, State};
+use crate::model::{Config, DeadClass, NodeType, ServerState, State};
 
 /// A policy. Pure: the answer depends on the arguments alone, so that a recorded round can be decided again.
 ///

@@ -10,9 +10,8 @@ use raft_types::{
     Configuration, ConfigurationChange, EntryId, LogIndex, Server, ServerAddress, ServerId, Term,
 };
 
-use crate::config::Config;
-use crate::model::{KnownServer, NodeStatus, ServerStats, State};
-use crate::ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError, ClusterView};
+use crate::model::{ClusterView, Config, KnownServer, NodeStatus, ServerStats, State};
+use crate::ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError};
 
 /// How a played engine or application takes calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use raft_types::{Configuration, EntryId, LogIndex, Server, ServerId, Suffrage, Term, Time};
 
-use crate::config::Config;
 use crate::core::{Inputs, KnownServers, Memory, Mode, Round, ServerMemory};
-use crate::model::{KnownServer, NodeStatus, ServerStats, State};
-use crate::ports::{Capabilities, ClusterView};
+use crate::model::{Capabilities, ClusterView, Config, KnownServer, NodeStatus, ServerStats, State};
 use crate::promoter::{Promoter, PromoterInput};
 
 /// The inputs of a round, starting from a leader that has led for an hour. Servers are alive, up to date and healthy

@@ -46,7 +46,9 @@ impl RaftCore {
     }
 
     fn may_campaign(&self) -> bool {
-        self.configuration().is_voter(&self.me.id) && !self.disk_stalled()
+        let before = self.configurations.at(self.configuration_index().previous()).1;
+        let undecided = self.configuration_index() > self.commit && before.is_voter(&self.me.id);
+        (self.configuration().is_voter(&self.me.id) || undecided) && !self.disk_stalled()
     }
 
     /// Whether the oldest unfinished write is older than the limit (catalogue D03).

@@ -39,6 +39,8 @@ pub(super) struct Progress {
     pub(super) commit_sent: LogIndex,
     /// The last append was not answered: nothing more until the next heartbeat.
     pub(super) paused: bool,
+    /// A snapshot failed: no other before this moment.
+    pub(super) snapshot_after: Time,
     /// When the newest answered request was **sent** (catalogue L05).
     pub(super) contact: Time,
     /// The newest answered request.
@@ -55,6 +57,7 @@ impl Progress {
             matched: LogIndex::ZERO,
             commit_sent: LogIndex::ZERO,
             paused: false,
+            snapshot_after: Time::ZERO,
             contact: now,
             acknowledged: Sequence(0),
             outstanding: BTreeMap::new(),

@@ -221,10 +221,13 @@ impl RaftCore {
             return;
         };
         match progress.failed(sequence) {
-            Some(Sent::Append { .. } | Sent::Snapshot { .. }) => {
+            Some(sent @ (Sent::Append { .. } | Sent::Snapshot { .. })) => {
                 let next = progress.matched.next();
                 progress.probe_from(next);
                 progress.paused = true;
+                if matches!(sent, Sent::Snapshot { .. }) {
+                    self.postpone_snapshot(to);
+                }
             }
             Some(Sent::TimeoutNow) => self.fail_transfer(),
             Some(Sent::Heartbeat) | None => {}

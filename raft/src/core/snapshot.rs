@@ -16,7 +16,7 @@ impl RaftCore {
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(id)) else {
             return;
         };
-        if progress.paused {
+        if now < progress.snapshot_after {
             return;
         }
         progress.mode = Mode::Snapshot;
@@ -35,10 +35,20 @@ impl RaftCore {
         }
         let next = progress.matched.next();
         progress.probe_from(next);
-        progress.paused = !success;
+        if !success {
+            self.postpone_snapshot(from);
+        }
         self.advance_commit();
         self.replicate(from);
         self.continue_transfer(from);
+    }
+
+    /// A snapshot is dear: whatever made one fail gets some time to pass.
+    pub(super) fn postpone_snapshot(&mut self, to: &ServerId) {
+        let after = self.now + 2 * self.config.election_timeout;
+        if let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) {
+            progress.snapshot_after = after;
+        }
     }
 
     /// Takes a leader's snapshot, which is durable here already.

@@ -429,8 +429,14 @@ impl Actor {
                 self.reads.entry(index).or_default().push(reply);
                 self.serve_reads();
             }
-            (Outcome::Changed { index }, Waiter::Change(reply)) => drop(reply.send(Ok(index))),
-            (Outcome::Bootstrapped, Waiter::Bootstrap(reply)) => drop(reply.send(Ok(()))),
+            (Outcome::Changed { index }, Waiter::Change(reply)) => {
+                self.publish_now();
+                let _ = reply.send(Ok(index));
+            }
+            (Outcome::Bootstrapped, Waiter::Bootstrap(reply)) => {
+                self.publish_now();
+                let _ = reply.send(Ok(()));
+            }
             (Outcome::Transferred, Waiter::Transfer(reply)) => drop(reply.send(Ok(()))),
             (Outcome::Refused(refusal), waiter) => waiter.refuse(&refusal),
             (_, waiter) => waiter.refuse(&Refusal::LeadershipLost),
@@ -508,6 +514,12 @@ impl Actor {
             let _ = pending.reply.send(Err(ProposeError::OutcomeUnknown));
         }
         None
+    }
+
+    /// Whoever is told that something changed must find it changed.
+    fn publish_now(&mut self) {
+        self.metrics_now = true;
+        self.publish();
     }
 
     fn publish(&mut self) {

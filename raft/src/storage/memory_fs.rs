@@ -333,7 +333,7 @@ impl Disk {
 
     fn write(&mut self, number: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.operation()?;
-        let used: u64 = self.inodes.values().map(|inode| inode.content.len() as u64).sum();
+        let used = self.capacity.map_or(0, |_| self.inodes.values().map(|i| i.content.len() as u64).sum());
         let inode = self.inodes.get_mut(&number).ok_or_else(stopped)?;
         let length = inode.content.len() as u64;
         if offset > length {
@@ -382,7 +382,21 @@ impl Disk {
         for change in &done {
             apply_name(&mut self.durable_names, change);
         }
+        self.free_unnamed();
         Ok(())
+    }
+
+    /// Gives back the files that no name leads to, now or after a crash.
+    fn free_unnamed(&mut self) {
+        let pending = self.pending_names.iter().filter_map(|change| change.node);
+        let nodes = self.names.values().chain(self.durable_names.values()).copied().chain(pending);
+        let named: BTreeSet<u64> = nodes
+            .filter_map(|node| match node {
+                Node::File(number) => Some(number),
+                Node::Directory => None,
+            })
+            .collect();
+        self.inodes.retain(|number, _| named.contains(number));
     }
 
     fn crash(&mut self, choice: &mut dyn CrashChoice) {
@@ -664,6 +678,16 @@ mod tests {
         fs.sync_dir(Path::new("d")).expect("ok");
         fs.crash(&mut LOSE.clone());
         assert_eq!(fs.list(Path::new("d")).expect("there"), ["h"]);
+    }
+
+    #[test]
+    fn removed_files_are_freed_once_no_crash_can_bring_them_back() {
+        let (fs, _) = with_file();
+        fs.sync_dir(Path::new("d")).expect("ok");
+        fs.remove_file(Path::new("d/f")).expect("ok");
+        assert_eq!(fs.disk().inodes.len(), 1);
+        fs.sync_dir(Path::new("d")).expect("ok");
+        assert_eq!(fs.disk().inodes.len(), 0);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Default for LogOptions {
 /// The buffer for a batch is given back when a batch made it larger than this.
 const BUFFER_KEPT: usize = 4 << 20;
 
-/// A log in files. See the [module](self) for how.
+/// A log in files: one write and one `fdatasync` for each call of [`LogStore::write`], whatever it holds.
 ///
 /// The first error of a write or sync makes every later call fail without touching the disk (catalogue D01); open the log
 /// again to find out what is there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cli::client::{Client, Method, Request, RequestError};
-use crate::cli::wire::{AutopilotState, Event, RaftConfiguration};
+use crate::cli::wire::{AutopilotState, Event, RaftConfiguration, ServerState};
 
 /// How long one answer may take. A paused server must not freeze the table for longer.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -122,43 +122,58 @@ pub(crate) fn followed(http: &str) -> Result<String, RequestError> {
     Client::new(http, PATIENCE)?.json(&Request::new(Method::Get, "/status/leader"))
 }
 
-/// What changed between two looks that a person wants to know, in sentences.
-pub(crate) fn changes(before: Option<&AutopilotState>, now: &AutopilotState) -> Vec<String> {
+/// Something that a person wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The kind of event with which autopilot itself tells the same, if it does.
+    pub(crate) kind: Option<&'static str>,
+    /// About whom.
+    pub(crate) server: String,
+    /// In a sentence.
+    pub(crate) text: String,
+}
+
+impl Change {
+    /// Whether one of these events says the same, and its reason besides.
+    pub(crate) fn is_told_by(&self, events: &[Event]) -> bool {
+        events.iter().any(|event| Some(event.kind.as_str()) == self.kind && event.server == self.server)
+    }
+}
+
+/// What changed between two looks.
+pub(crate) fn changes(before: Option<&AutopilotState>, now: &AutopilotState) -> Vec<Change> {
     let empty = AutopilotState::default();
     let before = before.unwrap_or(&empty);
     let mut out = Vec::new();
+    let mut tell = |kind, server: &str, text| out.push(Change { kind, server: server.to_owned(), text });
     if now.leader != before.leader {
-        match now.servers.get(&now.leader) {
-            Some(leader) => out.push(format!("{} is the leader", leader.name)),
-            None => out.push("there is no leader".to_owned()),
-        }
+        let text = now.servers.get(&now.leader);
+        let text = text.map_or_else(
+            || "there is no leader".to_owned(),
+            |leader| format!("{} is the leader", leader.name),
+        );
+        tell(None, &now.leader, text);
     }
     for (id, server) in &now.servers {
         let name = &server.name;
-        let was_voter = before.servers.get(id).map(|server| server.is_voter());
-        let was_blocked = before.servers.get(id).and_then(|server| server.blocked_by.as_ref());
-        match (was_voter, server.is_voter()) {
-            (None, true) => out.push(format!("{name} is a voter")),
-            (None, false) => out.push(format!("{name} is a member without a vote")),
-            (Some(false), true) => out.push(format!("{name} was promoted to voter")),
-            (Some(true), false) => out.push(format!("{name} lost its vote")),
+        let earlier = before.servers.get(id);
+        match (earlier.map(ServerState::is_voter), server.is_voter()) {
+            (None, true) => tell(None, id, format!("{name} is a voter")),
+            (None, false) => tell(Some("added"), id, format!("{name} is a member without a vote")),
+            (Some(false), true) => tell(Some("promoted"), id, format!("{name} was promoted to voter")),
+            (Some(true), false) => tell(Some("demoted"), id, format!("{name} lost its vote")),
             _ => {}
         }
+        let was_blocked = earlier.and_then(|server| server.blocked_by.as_ref());
         if let Some(blocked) = &server.blocked_by
             && was_blocked.is_none_or(|was| was.code != blocked.code)
         {
-            out.push(format!("{name} is not promoted yet: {}", blocked.sentence()));
-        }
-        if !server.healthy
-            && before.servers.get(id).is_some_and(|server| server.healthy)
-            && let Some(reason) = server.reasons.first()
-        {
-            out.push(format!("{name} is not healthy: {}", reason.sentence()));
+            tell(None, id, format!("{name} is not promoted yet: {}", blocked.sentence()));
         }
     }
     for (id, server) in &before.servers {
         if !now.servers.contains_key(id) {
-            out.push(format!("{} is not a member any more", server.name));
+            tell(Some("removed"), id, format!("{} is not a member any more", server.name));
         }
     }
     out
@@ -168,7 +183,7 @@ pub(crate) fn changes(before: Option<&AutopilotState>, now: &AutopilotState) -> 
 mod tests {
     use super::*;
     use crate::cli::fake::Fake;
-    use crate::cli::wire::{Reason, ServerState};
+    use crate::cli::wire::Reason;
 
     fn server(name: &str, status: &str) -> ServerState {
         ServerState {
@@ -193,7 +208,8 @@ mod tests {
         now: [&ServerState; N],
         expected: &[&str],
     ) {
-        assert_eq!(changes(Some(&cluster(&before)), &cluster(&now)), expected);
+        let told = changes(Some(&cluster(&before)), &cluster(&now));
+        assert_eq!(told.iter().map(|change| change.text.as_str()).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -204,9 +220,6 @@ mod tests {
         let mut still_waiting = waiting.clone();
         still_waiting.blocked_by =
             Some(Reason { code: "probation".into(), text: "probation, 1s left".into() });
-        let mut sick = voter.clone();
-        sick.healthy = false;
-        sick.reasons = vec![Reason { code: "last-contact".into(), text: "silent for 3s".into() }];
 
         check([&leader], [&leader, &voter], &["n2 is a voter"]);
         check(
@@ -216,13 +229,24 @@ mod tests {
         );
         check([&leader, &waiting], [&leader, &still_waiting], &[]);
         check([&leader, &waiting], [&leader, &server("n3", "voter")], &["n3 was promoted to voter"]);
-        check([&leader, &voter], [&leader, &sick], &["n2 is not healthy: silent for 3s"]);
         check(
             [&leader, &voter],
             [&server("n2", "leader")],
             &["n2 is the leader", "n1 is not a member any more"],
         );
         check([&leader], [&voter], &["there is no leader", "n2 is a voter", "n1 is not a member any more"]);
+    }
+
+    #[test]
+    fn autopilots_own_words_replace_the_same_change() {
+        let (waiting, voter) = (server("n1", "non-voter"), server("n1", "voter"));
+        let told = changes(Some(&cluster(&[&waiting])), &cluster(&[&voter]));
+        let event =
+            |kind: &str, server: &str| Event { kind: kind.into(), server: server.into(), ..Event::default() };
+        assert!(told[0].is_told_by(&[event("removed", "id-n1"), event("promoted", "id-n1")]));
+        assert!(!told[0].is_told_by(&[event("promoted", "id-n2"), event("removed", "id-n1")]));
+        let leads = changes(None, &cluster(&[&server("n1", "leader")]));
+        assert!(leads.iter().all(|change| !change.is_told_by(&[event("", "id-n1")])));
     }
 
     fn source(name: &str, http: String) -> Source {

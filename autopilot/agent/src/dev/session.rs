@@ -9,6 +9,7 @@ use super::observe::{Observation, Observer, Source, changes, followed};
 use super::process::{ServerProcess, Spec, StartError};
 use super::screen::Screen;
 use super::view::{Facts, Fate, Voice};
+use crate::cli::wire::Event;
 
 /// How long a new server must be healthy before it is promoted: long enough to be seen, short enough to be watched.
 const STABILIZATION: &str = "3s";
@@ -162,7 +163,9 @@ impl Session {
         let seen = self.observer.look(&self.sources());
         if let Some(state) = &seen.state {
             for change in changes(self.screen.state(), state) {
-                self.screen.note(Voice::Dev, change);
+                if !change.is_told_by(&seen.events) {
+                    self.screen.note(Voice::Dev, change.text);
+                }
             }
         }
         for event in &seen.events {
@@ -259,10 +262,7 @@ impl Session {
     }
 }
 
-fn event_text(session: &Session, event: &crate::cli::wire::Event) -> String {
-    let text = if event.text.is_empty() { &event.kind } else { &event.text };
-    match session.children.iter().find(|child| child.process.id == event.server) {
-        Some(child) => text.replace(&event.server, &child.process.name),
-        None => text.clone(),
-    }
+/// An event as a sentence, with the server's name in place of its id.
+fn event_text(session: &Session, event: &Event) -> String {
+    format!("{} {}: {}", session.name(&event.server), event.kind.replace('-', " "), event.text)
 }

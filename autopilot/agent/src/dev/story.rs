@@ -26,6 +26,9 @@ const KEYS_PER_SERVER: usize = 20;
 /// How long the writer runs before the leader is killed.
 const WRITES_BEFORE_KILL: Duration = Duration::from_millis(500);
 
+/// The code of the reason that a server has not been healthy for long enough.
+const PROBATION: &str = "probation";
+
 /// How many lines of each log a failure shows.
 const LOG_LINES: usize = 15;
 
@@ -49,9 +52,9 @@ pub(crate) enum PhaseError {
     /// A server ended that nobody killed.
     #[error("{0}")]
     Died(String),
-    /// Servers became voters and nobody ever said why they were not.
-    #[error("no reason was given for the time in which these servers had no vote: {0}")]
-    NoReason(String),
+    /// Servers became voters and were never seen to wait for it.
+    #[error("these servers got a vote without having been seen on probation: {0}")]
+    NoProbation(String),
     /// Acknowledged keys are not there.
     #[error(
         "{count} of {total} acknowledged keys are missing or changed on {server} ({read} read), the first is {first}"
@@ -214,12 +217,12 @@ impl<'a> Story<'a> {
         self.promoted(bound, &new, FOUNDERS + JOINERS)
     }
 
-    /// Waits until the new servers vote. Each must have been seen without a vote and with a reason for it.
+    /// Waits until the new servers vote. Each must have been seen without a vote and told to be on probation.
     fn promoted(&mut self, bound: Bound, new: &[String], voters: usize) -> Result<String, PhaseError> {
         let mut reasons = vec![None; new.len()];
         self.until(bound, LOOK, |_, seen| {
             for (id, reason) in new.iter().zip(&mut reasons) {
-                if let Some(text) = blocked(seen, id) {
+                if let Some(text) = probation(seen, id) {
                     reason.get_or_insert(text);
                 }
             }
@@ -232,7 +235,7 @@ impl<'a> Story<'a> {
             .map(|(id, _)| self.session.name(id))
             .collect();
         if !silent.is_empty() {
-            return Err(PhaseError::NoReason(silent.join(", ")));
+            return Err(PhaseError::NoProbation(silent.join(", ")));
         }
         let names: Vec<String> = new.iter().map(|id| self.session.name(id)).collect();
         let reason = reasons.into_iter().flatten().next().unwrap_or_default();
@@ -419,10 +422,11 @@ fn all_voters(seen: &Observation, wanted: usize) -> Result<(), String> {
     if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
 }
 
-/// Why a member does not vote, if it does not.
-fn blocked(seen: &Observation, id: &str) -> Option<String> {
+/// What is said about a member that does not vote because it must prove itself first.
+fn probation(seen: &Observation, id: &str) -> Option<String> {
     let server = seen.state.as_ref()?.servers.get(id).filter(|server| !server.is_voter())?;
-    server.blocked_by.as_ref().map(|blocked| blocked.sentence().to_owned())
+    let blocked = server.blocked_by.as_ref().filter(|blocked| blocked.code == PROBATION)?;
+    Some(blocked.sentence().to_owned())
 }
 
 #[cfg(test)]
@@ -463,7 +467,9 @@ mod tests {
         unhealthy.state.as_mut().expect("a state").healthy = false;
         check(&unhealthy, 1, "autopilot calls the cluster unhealthy");
         check(&Observation { problem: Some("n1: gone".into()), ..Observation::default() }, 1, "n1: gone");
-        assert_eq!(blocked(&seen(vec![waiting]), "n2"), Some("2s left".to_owned()));
-        assert_eq!(blocked(&seen(vec![member("n2", "voter")]), "n2"), None);
+        assert_eq!(probation(&seen(vec![waiting.clone()]), "n2"), Some("2s left".to_owned()));
+        assert_eq!(probation(&seen(vec![member("n2", "voter")]), "n2"), None);
+        waiting.blocked_by = Some(Reason { code: "no-contact".into(), text: "silent".into() });
+        assert_eq!(probation(&seen(vec![waiting]), "n2"), None);
     }
 }

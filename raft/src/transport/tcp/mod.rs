@@ -117,13 +117,13 @@ pub struct TcpTransport {
     runtime: Handle,
     stop: CancellationToken,
     tasks: TaskTracker,
+    listener: server::Listener,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Until the start.
-    listener: Option<TcpListener>,
+    started: bool,
     /// From the start to the shutdown.
     context: Option<Arc<Context>>,
     peers: BTreeMap<ServerId, Links>,
@@ -216,7 +216,8 @@ impl TcpTransport {
             runtime: Handle::current(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            state: Mutex::new(State { listener: Some(listener), context: None, peers: BTreeMap::new() }),
+            listener: server::Listener::new(listener),
+            state: Mutex::new(State { started: false, context: None, peers: BTreeMap::new() }),
         })
     }
 
@@ -226,7 +227,7 @@ impl TcpTransport {
         self.bound
     }
 
-    /// Waits, after [`Transport::shutdown`], until every task has ended and the port is free. Cancel safe.
+    /// Waits, after [`Transport::shutdown`], until every task has ended. The port is free at once. Cancel safe.
     pub async fn stopped(&self) {
         self.tasks.wait().await;
     }
@@ -250,7 +251,10 @@ fn fail(context: &Arc<Context>, to: ServerId, sequence: Sequence, reason: SendEr
 impl Transport for TcpTransport {
     fn start(&self, local: Peer, inbox: Inbox) {
         let mut state = self.state();
-        let Some(listener) = state.listener.take() else { return };
+        if state.started || self.stop.is_cancelled() {
+            return;
+        }
+        state.started = true;
         let context = Arc::new(Context {
             options: self.options.clone(),
             local: Local::new(&local),
@@ -259,7 +263,7 @@ impl Transport for TcpTransport {
             tasks: self.tasks.clone(),
             runtime: self.runtime.clone(),
         });
-        self.tasks.spawn_on(server::accept(Arc::clone(&context), listener), &self.runtime);
+        self.tasks.spawn_on(server::accept(Arc::clone(&context), self.listener.clone()), &self.runtime);
         state.context = Some(context);
     }
 
@@ -315,8 +319,8 @@ impl Transport for TcpTransport {
     fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.close();
+        self.listener.close();
         let mut state = self.state();
-        state.listener = None;
         state.context = None;
         state.peers.clear();
     }

@@ -5,10 +5,12 @@
 //! requests, connections and large messages under way are limited, and what stalls is closed.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -37,8 +39,31 @@ const LARGE_AT_ONCE: usize = 4;
 /// Pause after a failure to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The listening socket. Shared, so that a shutdown closes it at once and the port can be bound again right after.
+#[derive(Clone, Debug)]
+pub(super) struct Listener(Arc<Mutex<Option<TcpListener>>>);
+
+impl Listener {
+    pub(super) fn new(listener: TcpListener) -> Self {
+        Self(Arc::new(Mutex::new(Some(listener))))
+    }
+
+    pub(super) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The next connection; never, once closed. Cancel safe.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|cx| match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(listener) => listener.poll_accept(cx),
+            None => Poll::Pending,
+        })
+        .await
+    }
+}
+
 /// Accepts connections until the shutdown.
-pub(super) async fn accept(context: Arc<Context>, listener: TcpListener) {
+pub(super) async fn accept(context: Arc<Context>, listener: Listener) {
     let connections = Arc::new(Connections { open: Mutex::default(), large: Semaphore::new(LARGE_AT_ONCE) });
     loop {
         let accepted = tokio::select! {

@@ -209,6 +209,7 @@ async fn a_restarted_peer_is_reached_again_at_the_same_port() {
     a.response().await;
     let address = b.peer.address.clone();
     b.transport.shutdown();
+    TcpTransport::bind(address.as_str(), TcpOptions::default()).await.expect("the port is free at once");
     timeout(PATIENCE, b.transport.stopped()).await.expect("all tasks end");
     assert!(timeout(PATIENCE, b.inbox.recv()).await.expect("the inbox is dropped").is_none());
     let lost = a.send(&b.peer, append(4));
@@ -310,6 +311,23 @@ async fn a_request_without_an_answer_times_out() {
         assert_eq!(failed, sequence);
         assert!(matches!(reason, SendError::TimedOut), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn entries_change_connections_when_heartbeats_get_no_answer() {
+    let options = TcpOptions { control_timeout: Duration::from_millis(200), ..TcpOptions::default() };
+    let mut a = Node::start("a", TcpOptions { append_timeout: 2 * PATIENCE, ..options }).await;
+    let mut b = Node::start("b", TcpOptions::default()).await;
+    let entries = a.send(&b.peer, append(0));
+    let _held = b.request().await;
+    let heartbeat = a.send(&b.peer, Request::Heartbeat { term: Term(1) });
+    let _held_too = b.request().await;
+    let mut failed = BTreeMap::from([a.failure().await, a.failure().await]);
+    assert!(matches!(failed.remove(&heartbeat), Some(SendError::TimedOut)), "{failed:?}");
+    assert!(matches!(failed.remove(&entries), Some(SendError::Broken(_))), "{failed:?}");
+    let again = a.send(&b.peer, append(0));
+    b.request().await.2.respond(appended(4));
+    assert_eq!(a.response().await, (again, appended(4)));
 }
 
 #[tokio::test]

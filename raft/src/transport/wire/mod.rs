@@ -361,6 +361,7 @@ impl LogView<'_> {
     }
 }
 
+/// Entries to append after the one named; or, with next to nothing in it, a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppendEntriesRequest {
     pub header: Header,
@@ -424,6 +425,7 @@ impl Record for AppendEntriesRequest {
     }
 }
 
+/// Asks for a vote. `candidate` is the address, for servers that do not look at the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestVoteRequest {
     pub header: Header,
@@ -459,6 +461,7 @@ impl Record for RequestVoteRequest {
     }
 }
 
+/// Asks whether a vote would be given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPreVoteRequest {
     pub header: Header,
@@ -481,6 +484,7 @@ impl Record for RequestPreVoteRequest {
     }
 }
 
+/// Announces a snapshot, whose `size` bytes of state follow the message unframed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstallSnapshotRequest {
     pub header: Header,
@@ -528,6 +532,7 @@ impl Record for InstallSnapshotRequest {
     }
 }
 
+/// Asks to campaign at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimeoutNowRequest {
     pub header: Header,
@@ -547,6 +552,7 @@ impl Record for TimeoutNowRequest {
     }
 }
 
+/// Answers an [`AppendEntriesRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppendEntriesResponse {
     pub header: Header,
@@ -572,6 +578,7 @@ impl Record for AppendEntriesResponse {
     }
 }
 
+/// Answers a [`RequestVoteRequest`]. `peers` is of use to servers before protocol version 2 only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestVoteResponse {
     pub header: Header,
@@ -594,6 +601,7 @@ impl Record for RequestVoteResponse {
     }
 }
 
+/// Answers a [`RequestPreVoteRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPreVoteResponse {
     pub header: Header,
@@ -614,6 +622,7 @@ impl Record for RequestPreVoteResponse {
     }
 }
 
+/// Answers an [`InstallSnapshotRequest`]. Go leaves the header empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstallSnapshotResponse {
     pub header: Header,
@@ -634,6 +643,7 @@ impl Record for InstallSnapshotResponse {
     }
 }
 
+/// Answers a [`TimeoutNowRequest`]. Go leaves the header empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimeoutNowResponse {
     pub header: Header,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::model::duration_text;
+use super::duration_text;
 
 /// How autopilot judges servers. The names and defaults are those of Consul's autopilot configuration.
 ///
@@ -30,7 +30,8 @@ pub struct Config {
     ///
     /// Above the number of voters, no dead voter is ever removed.
     pub min_quorum: usize,
-    /// How long a server must be healthy without a break before it gets its vote. Default: 10 s.
+    /// How long a server must be healthy without a break before it gets its vote, and how long one that did not leave
+    /// on purpose must be dead before it is removed without being asked. Default: 10 s.
     ///
     /// Zero promotes at once, also servers that come and go; very long delays the replacement of a failed voter.
     #[serde(with = "duration_text")]

@@ -1,0 +1,40 @@
+//! Runs the examples as `cargo test` built them: they are what a user tries first.
+#![allow(missing_docs, reason = "a test")]
+
+use std::process::Command;
+
+fn run(example: &str) -> String {
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    path.set_file_name("examples");
+    path.push(example);
+    let output = Command::new(&path)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` without --test builds it", path.display()));
+    assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn follow_leadership_starts_on_gain_and_stops_on_loss() {
+    let printed = run("follow_leadership");
+    assert!(printed.contains("leading: ") && printed.contains("stopped: "), "{printed}");
+}
+
+#[test]
+fn custom_promoter_says_what_it_decides_and_why() {
+    let printed = run("custom_promoter");
+    assert!(printed.contains("rack c has no healthy voter"), "{printed}");
+}
+
+#[test]
+fn query_health_names_the_rule_that_a_server_breaks() {
+    let printed = run("query_health");
+    assert!(printed.contains("unhealthy, last-contact"), "{printed}");
+}
+
+#[test]
+fn dead_server_removal_says_what_went_and_what_stayed() {
+    let printed = run("dead_server_removal");
+    assert!(printed.contains("removed n4") && printed.contains("kept n3"), "{printed}");
+}

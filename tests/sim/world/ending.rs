@@ -1,0 +1,75 @@
+//! The end of a run: the faults stop, and the cluster must settle.
+
+use raft::Time;
+
+use super::World;
+use crate::check::liveness;
+use crate::mutant::Mutant;
+
+impl World {
+    /// Ends all faults and starts whoever is down.
+    pub fn heal(&mut self) {
+        self.trace(|| "all faults end".to_owned());
+        self.faults = false;
+        self.network.heal();
+        for node in 0..self.servers.len() {
+            if self.servers[node].disk.failed {
+                self.crash(node);
+            }
+            self.servers[node].paused_until = Time::ZERO;
+            self.servers[node].disk.slow_until = Time::ZERO;
+            if !self.servers[node].is_up() {
+                self.start(node);
+            }
+        }
+        if self.options.mutant == Some(Mutant::DeafForever) {
+            for from in 1..self.servers.len() {
+                self.network.cuts.insert((from, 0));
+            }
+        }
+    }
+
+    /// After healing: a leader is found, a fresh command commits, and all members become equal.
+    pub fn settle(&mut self) {
+        let limit = liveness::patience(&self.options, &self.servers);
+        let began = self.now;
+        if !self.run_until(limit, |world| liveness::ready_leader(&world.servers).is_some()) {
+            return self.judge("liveness", Err(format!("no leader within {limit:?} after the faults ended")));
+        }
+        self.longest("ms until a leader after healing, at most", began);
+        let deadline = self.now + limit;
+        let value = loop {
+            let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
+            let value = self.propose(leader);
+            let acknowledged = |world: &Self| world.checks.clients.is_acknowledged(value);
+            if self.run_until(limit / 10, acknowledged) || self.now > deadline || self.failure.is_some() {
+                break value;
+            }
+        };
+        if !self.checks.clients.is_acknowledged(value) {
+            return self.judge("liveness", Err(format!("no fresh command commits within {limit:?}")));
+        }
+        let mut last = Ok(());
+        let equal = self.run_until(limit, |world| {
+            let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
+            last = liveness::converged(&world.servers, leader);
+            last.is_ok() && world.workload.is_idle()
+        });
+        self.longest("ms until all are equal after healing, at most", began);
+        if !equal {
+            let sentence =
+                last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
+            return self.judge("liveness", Err(sentence));
+        }
+        let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
+        let server = &self.servers[leader];
+        let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
+        self.judge("clients", verdict);
+    }
+
+    fn longest(&mut self, what: &'static str, began: Time) {
+        let took = u64::try_from(self.now.since(began).as_millis()).unwrap_or(u64::MAX);
+        let known = self.coverage.entry(what).or_default();
+        *known = took.max(*known);
+    }
+}

@@ -1,0 +1,149 @@
+//! What can happen in a world, and when.
+
+use raft::core::{Response, Sequence, WriteId};
+use raft::{LogIndex, Time};
+
+use crate::machine::Snapshot;
+use crate::server::Received;
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A timer of a core.
+    Wake {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+    },
+    /// A request arrives.
+    Deliver {
+        /// Where.
+        node: usize,
+        /// From whom.
+        received: Box<Received>,
+        /// The state that travels beside a snapshot.
+        snapshot: Option<Box<Snapshot>>,
+    },
+    /// An answer arrives.
+    Answer {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// From whom.
+        from: usize,
+        /// Which request it answers.
+        sequence: Sequence,
+        /// The answer.
+        response: Response,
+    },
+    /// A sender has waited long enough for an answer, or was told that there will be none.
+    GiveUp {
+        /// Who.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// For which request.
+        sequence: Sequence,
+    },
+    /// The disk says that writes are durable.
+    DiskDone {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// Up to which.
+        through: WriteId,
+        /// Whether the core is told. Only a planted defect keeps the two apart.
+        told: bool,
+    },
+    /// The state machine is done with what was queued.
+    ApplyDone {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+    },
+    /// The state machine holds an installed snapshot.
+    Restored {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// The snapshot's last entry.
+        index: LogIndex,
+    },
+    /// A snapshot is durable.
+    SnapshotDone {
+        /// Whose.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// The snapshot.
+        snapshot: Box<Snapshot>,
+    },
+    /// A crashed server starts again.
+    Restart {
+        /// Which.
+        node: usize,
+        /// If it is still this incarnation.
+        epoch: u64,
+    },
+    /// A server whose disk failed gets a working one and starts again.
+    Replace {
+        /// Which.
+        node: usize,
+        /// If it is still this incarnation.
+        epoch: u64,
+    },
+    /// A client does something.
+    Client,
+    /// A fault begins.
+    Fault,
+    /// Cuts and loss end.
+    Mend,
+}
+
+/// An event with its time; events at the same time happen in the order in which they were scheduled.
+#[derive(Debug)]
+pub(super) struct Scheduled {
+    pub(super) at: Time,
+    pub(super) order: u64,
+    pub(super) event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// The server whose process must run for this to happen.
+pub(super) const fn node_of(event: &Event) -> Option<usize> {
+    match event {
+        Event::Wake { node, .. }
+        | Event::Deliver { node, .. }
+        | Event::Answer { node, .. }
+        | Event::GiveUp { node, .. }
+        | Event::DiskDone { node, .. }
+        | Event::ApplyDone { node, .. }
+        | Event::Restored { node, .. }
+        | Event::SnapshotDone { node, .. } => Some(*node),
+        Event::Restart { .. } | Event::Replace { .. } | Event::Client | Event::Fault | Event::Mend => None,
+    }
+}
