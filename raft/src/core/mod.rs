@@ -175,6 +175,11 @@ impl RaftCore {
         self.finish(effects);
     }
 
+    /// Takes other tunables from now on; timers that run keep their deadline. The caller has validated them.
+    pub fn reload(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
     fn dispatch(&mut self, input: Input) {
         match input {
             Input::Tick => {}
