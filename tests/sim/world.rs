@@ -265,6 +265,11 @@ impl World {
                     self.start(node);
                 }
             }
+            Event::Ask { node, epoch, input } => {
+                if self.is_current(node, epoch) {
+                    self.step(node, *input);
+                }
+            }
             Event::Client => {
                 if self.faults {
                     self.client();
