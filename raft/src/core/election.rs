@@ -145,6 +145,7 @@ impl RaftCore {
             transfer: None,
             reads: std::collections::VecDeque::new(),
             read_round: None,
+            lease_void: false,
         }));
         self.leader_contact = None;
         self.set_leader(Some(self.me.clone()));
@@ -242,7 +243,13 @@ impl RaftCore {
 
     /// Whether a leader other than `asker` was heard less than an election timeout ago. Remembered by time, so that the
     /// memory of a dead leader blocks nobody (catalogue E09).
-    fn hears_another_leader(&self, asker: &Peer) -> bool {
+    ///
+    /// After a restart a server cannot know whom it heard; where leases are in use it is bound for as long as one may
+    /// last (catalogue E15, L06).
+    fn bound_to_another_leader(&self, asker: &Peer) -> bool {
+        if self.now < self.vote_after {
+            return true;
+        }
         match &self.role {
             RoleState::Leader(_) => true,
             RoleState::Follower | RoleState::Candidate(_) => {
@@ -256,7 +263,7 @@ impl RaftCore {
 
     pub(super) fn on_pre_vote(&mut self, from: &Peer, term: Term, last: EntryId, reply: ReplyToken) {
         let granted =
-            term >= self.hard_state.term && last >= self.log.last() && !self.hears_another_leader(from);
+            term >= self.hard_state.term && last >= self.log.last() && !self.bound_to_another_leader(from);
         let response = Response::PreVote { term: self.hard_state.term, granted };
         self.respond_after_hard_state(reply, response);
     }
@@ -270,7 +277,7 @@ impl RaftCore {
         reply: ReplyToken,
     ) {
         let stale = term < self.hard_state.term;
-        if stale || (!transfer && self.hears_another_leader(from)) {
+        if stale || (!transfer && self.bound_to_another_leader(from)) {
             let response = Response::Vote { term: self.hard_state.term, granted: false };
             self.respond_after_hard_state(reply, response);
             return;
@@ -354,6 +361,7 @@ impl RaftCore {
             | Input::Propose { request, .. }
             | Input::Barrier { request }
             | Input::Read { request }
+            | Input::LeaseRead { request }
             | Input::Change { request, .. }
             | Input::ChangeMembership { request, .. }
             | Input::Transfer { request, .. } => self.refuse(*request, Refusal::StorageFailed),

@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term,
+    Time,
 };
 
 use super::message::{Entry, Request, Response, SnapshotMeta};
@@ -105,6 +106,11 @@ pub enum Input {
     },
     /// Find an index from which a read is linearizable.
     Read {
+        /// Who asks.
+        request: RequestId,
+    },
+    /// Like [`Input::Read`], without asking anybody while a quorum has answered recently enough; otherwise the same.
+    LeaseRead {
         /// Who asks.
         request: RequestId,
     },
@@ -248,6 +254,13 @@ pub enum Outcome {
     Read {
         /// The index.
         index: LogIndex,
+    },
+    /// The same, by lease: only while the clock, read after the state, is before `until`.
+    LeaseRead {
+        /// The index.
+        index: LogIndex,
+        /// When the lease ends.
+        until: Time,
     },
     /// The configuration change is committed; one of several servers is over and done with.
     Changed {

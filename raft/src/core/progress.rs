@@ -22,7 +22,7 @@ pub(super) enum Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    Append { prev: LogIndex, last: LogIndex },
+    Append { prev: LogIndex, last: LogIndex, bytes: usize },
     Heartbeat,
     Snapshot { last: EntryId },
     TimeoutNow,
@@ -85,8 +85,13 @@ impl Progress {
         self.outstanding.remove(&sequence).map(|(_, what)| what)
     }
 
-    pub(super) fn appends_in_flight(&self) -> usize {
-        self.outstanding.values().filter(|(_, what)| matches!(what, Sent::Append { .. })).count()
+    /// How many appends are on their way, and the bytes in them.
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        let appends = self.outstanding.values().filter_map(|(_, what)| match what {
+            Sent::Append { bytes, .. } => Some(*bytes),
+            Sent::Heartbeat | Sent::Snapshot { .. } | Sent::TimeoutNow => None,
+        });
+        appends.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes))
     }
 
     pub(super) fn may_send_heartbeat(&self) -> bool {

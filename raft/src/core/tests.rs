@@ -368,6 +368,68 @@ fn reads_wait_for_a_quorum() {
     assert_eq!(net.outcomes[&waiting], Outcome::Refused(Refusal::NotLeader { leader: None }));
 }
 
+/// A cluster whose members all use leases.
+fn with_leases() -> Net {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    for core in net.cores.values_mut() {
+        core.config.lease_reads = true;
+    }
+    net.pass(200);
+    net
+}
+
+fn lease(net: &mut Net, at: &str) -> Option<Outcome> {
+    let request = net.request(at, |request| Input::LeaseRead { request });
+    net.outcomes.get(&request).cloned()
+}
+
+#[test]
+fn a_lease_ends_before_anybody_else_can_be_elected() {
+    let mut net = with_leases();
+    let Some(Outcome::LeaseRead { until, .. }) = lease(&mut net, "a") else { panic!("a lease") };
+    assert!(until < net.now + Config::default().election_timeout);
+    net.isolated.push("a".into());
+    let term = net.core("a").term();
+    loop {
+        net.pass(10);
+        let others_lead = net.cores.values().any(|core| core.role() == Role::Leader && core.term() > term);
+        let held = matches!(lease(&mut net, "a"), Some(Outcome::LeaseRead { .. }));
+        assert!(!(others_lead && held), "a lease while another leads");
+        if others_lead {
+            break;
+        }
+    }
+}
+
+#[test]
+fn telling_somebody_to_campaign_ends_the_lease_for_the_term() {
+    let mut net = with_leases();
+    assert!(matches!(lease(&mut net, "a"), Some(Outcome::LeaseRead { .. })));
+    net.isolated.push("b".into());
+    let request = net.request("a", |request| Input::Transfer { request, to: Some("b".into()) });
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::TransferFailed));
+    net.pass(100);
+    assert!(matches!(lease(&mut net, "a"), Some(Outcome::Read { .. })), "asks a quorum instead");
+}
+
+#[test]
+fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
+    let config = Config { lease_reads: true, ..Config::default() };
+    let hard_state = HardState { term: Term(1), voted_for: None };
+    let persisted = Persisted { hard_state, ..Persisted::default() };
+    let me = Peer::new("b", "b:1");
+    let mut core = RaftCore::restore(me, &config, 1, Time::ZERO, persisted, &mut Vec::new()).expect("a disk");
+    let mut ask = |now: Time, transfer| {
+        let request = Request::Vote { term: Term(2), last: EntryId::default(), transfer };
+        let mut effects = Vec::new();
+        let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1) };
+        core.step(now, input, &mut effects);
+        core.hard_state().voted_for.is_some()
+    };
+    assert!(!ask(Time::from_millis(399), false));
+    assert!(ask(Time::from_millis(399), true));
+}
+
 #[test]
 fn a_forged_timeout_now_is_ignored() {
     let mut net = Net::new(&["a", "b", "c"], &[]);

@@ -49,9 +49,9 @@ impl RaftCore {
     pub(super) fn send_timeout_now(&mut self, to: &ServerId) {
         let sequence = self.take_sequence();
         let (now, term) = (self.now, self.hard_state.term);
-        let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
-            return;
-        };
+        let Some(leader) = self.leader_mut() else { return };
+        leader.lease_void = true;
+        let Some(progress) = leader.followers.get_mut(to) else { return };
         progress.sent(sequence, now, Sent::TimeoutNow);
         let to = progress.peer.clone();
         let request = Request::TimeoutNow { term: Some(term) };

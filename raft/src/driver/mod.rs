@@ -69,6 +69,23 @@ pub struct Applied {
     pub response: Bytes,
 }
 
+/// Permission to read the state machine, see [`Raft::lease_read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRead {
+    /// The state machine has applied everything up to here.
+    pub index: LogIndex,
+    until: Option<tokio::time::Instant>,
+}
+
+impl LeaseRead {
+    /// Whether the lease still holds; to be asked after the state was read, for the process may have been paused in between
+    /// (catalogue L07).
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.until.is_none_or(|until| tokio::time::Instant::now() < until)
+    }
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigurationState {
@@ -272,6 +289,15 @@ impl Raft {
     /// See [`ReadError`]. Safe to drop.
     pub async fn linearizable_read(&self) -> Result<LogIndex, ReadError> {
         self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
+    }
+
+    /// Like [`Raft::linearizable_read`], but by lease where one is held ([`Config::lease_reads`]): no message is sent. Read
+    /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. Safe to drop.
+    pub async fn lease_read(&self) -> Result<LeaseRead, ReadError> {
+        self.ask_now(|reply| Command::LeaseRead { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
 
     /// The configuration in force as of the last metrics, at most 20 ms old.
