@@ -45,7 +45,9 @@ impl RaftCore {
         }
     }
 
-    fn may_campaign(&self) -> bool {
+    /// Whether this server may ask for votes: it is a voter, or was one before a change that is not committed and that it may
+    /// have to bring about itself (Raft dissertation, section 4.2.2; catalogue M08).
+    pub(super) fn may_campaign(&self) -> bool {
         let before = self.configurations.at(self.configuration_index().previous()).1;
         let undecided = self.configuration_index() > self.commit && before.is_voter(&self.me.id);
         (self.configuration().is_voter(&self.me.id) || undecided) && !self.disk_stalled()

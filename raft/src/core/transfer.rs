@@ -85,8 +85,8 @@ impl RaftCore {
     pub(super) fn on_timeout_now(&mut self, from: &Peer, term: Option<Term>, reply: ReplyToken) {
         let of_this_term = term.is_none_or(|term| term == self.hard_state.term);
         let of_the_leader = self.leader.as_ref().is_some_and(|leader| leader.id == from.id);
-        let mine_to_take = self.configuration().is_voter(&self.me.id) && !self.disk_stalled();
-        if of_this_term && of_the_leader && mine_to_take && !matches!(self.role, RoleState::Leader(_)) {
+        if of_this_term && of_the_leader && self.may_campaign() && !matches!(self.role, RoleState::Leader(_))
+        {
             self.out.push(Effect::Respond { reply, response: Response::TimeoutNow });
             self.campaign(true);
         } else {
