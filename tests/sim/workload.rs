@@ -104,6 +104,13 @@ impl World {
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
         }
+        // A leader that stands still may be deposed meanwhile: what it then serves first must not be stale (L07).
+        let now = self.now;
+        let frozen = leaders.iter().copied().find(|node| self.servers[*node].paused_until > now);
+        if let Some(frozen) = frozen.filter(|_| chance(random, 500)) {
+            self.read(frozen);
+            return;
+        }
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
         match dice {
