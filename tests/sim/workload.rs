@@ -217,7 +217,7 @@ impl World {
                 let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
-            Outcome::Read { index } => {
+            Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
                 if let Some((_, Asked::Read(floor))) = pending {
                     let who = self.servers[node].peer.id.clone();
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
@@ -311,6 +311,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Proposed { .. } => "proposals in a log",
         Outcome::Read { .. } => "reads confirmed",
+        Outcome::LeaseRead { .. } => "reads by lease",
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",
