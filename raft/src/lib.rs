@@ -62,6 +62,7 @@
 //! Reading order: [`core`], [`storage`], then the driver behind `Raft`.
 
 pub mod core;
+pub mod recovery;
 pub mod storage;
 
 mod config;
