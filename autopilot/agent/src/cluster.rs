@@ -267,13 +267,8 @@ async fn recover(
     let retained = config.raft.snapshots_retained;
     let run = move || {
         let (mut machine, _) = KvMachine::new();
-        let recovery = recovery::recover_from_file(
-            &mut directory,
-            &id,
-            LogOptions::default(),
-            retained,
-            &mut machine,
-        )?;
+        let recovery =
+            recovery::recover_from_file(&mut directory, &id, LogOptions::default(), retained, &mut machine)?;
         Ok::<_, recovery::RecoverError>((directory, recovery))
     };
     let result = tokio::task::spawn_blocking(run).await.expect("reading the disk does not panic");

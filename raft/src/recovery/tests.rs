@@ -8,9 +8,7 @@ use super::*;
 use crate::SnapshotWriter;
 use crate::config::Config;
 use crate::core::{Peer, Persisted, RaftCore};
-use crate::storage::{
-    Always, CrashChoice, Kept, MemoryFileSystem, MemoryLog, MemorySnapshots,
-};
+use crate::storage::{Always, CrashChoice, Kept, MemoryFileSystem, MemoryLog, MemorySnapshots};
 
 /// Keeps every command, one to a line.
 #[derive(Default)]
