@@ -74,15 +74,17 @@ mod state_machine;
 #[cfg(feature = "tokio")]
 pub mod transport;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, ReloadableConfig};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, Metrics, PeerMetrics, Raft, RaftBuilder,
+    Applied, ConfigurationState, Leadership, LeadershipWatch, Metrics, Observation, Observer, PeerMetrics,
+    Raft, RaftBuilder, Stats,
 };
 #[cfg(feature = "tokio")]
 pub use error::{
-    BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, StartError, TransferError,
+    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, SnapshotError, StartError,
+    TransferError,
 };
 pub use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,
