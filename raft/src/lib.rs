@@ -63,6 +63,7 @@
 
 pub mod core;
 pub mod recovery;
+pub mod sessions;
 pub mod storage;
 
 mod config;

@@ -395,7 +395,7 @@ impl Actor {
             Command::Snapshot { reply } => {
                 if self.core.storage_failed() {
                     let _ = reply.send(Err(SnapshotError::Stopped));
-                } else if self.core.applied_index() <= self.snapshot_index() {
+                } else if self.handed <= self.snapshot_index() {
                     let _ = reply.send(Err(SnapshotError::NothingNew));
                 } else {
                     self.snapshot_waiters.push(reply);

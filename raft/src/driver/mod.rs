@@ -239,7 +239,7 @@ impl Raft {
     ///
     /// Resolves exactly once: done, certainly not applied, or unknown ([`ProposeError::may_be_applied`]); at the latest
     /// when the server has stopped. A deadline is `tokio::time::timeout` around it; one that passed leaves the outcome
-    /// unknown. For a command that must take effect once however often it is tried, see `sessions`.
+    /// unknown. For a command that must take effect once however often it is tried, see [`crate::sessions`].
     ///
     /// # Errors
     /// See [`ProposeError`]. Dropping the future does not undo the call.
