@@ -12,13 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster_support::{Cluster, Journal, address, lines};
 use raft::core::{Entry, Peer, Request, Sequence, Write};
+use raft::sessions::{Session, SessionError, SessionStateMachine};
 use raft::storage::{
     DataDirectory, LogOptions, LogStore, MemoryLog, MemorySnapshots, Recovered, StorageError,
 };
 use raft::transport::{Inbox, MemoryNetwork, MemoryTransport, SnapshotState, Transport};
 use raft::{
     Config, Configuration, LogIndex, Observation, ProposeError, Raft, ReadError, ReloadError, Role, Server,
-    ServerAddress, ServerId, SnapshotWriter, StateMachine, recovery,
+    ServerAddress, ServerId, SnapshotWriter, StateMachine, compat, recovery,
 };
 use tokio::task::JoinSet;
 
@@ -304,6 +305,9 @@ async fn fragile(others: &[&str]) -> Fragile {
     Fragile { raft, disk, machine, hanging, _others: running }
 }
 
+/// Kinds of calls.
+const KINDS: usize = 12;
+
 /// One of every kind of call; each tells only that it ended.
 fn every_call(calls: &mut JoinSet<&'static str>, raft: &Raft) {
     macro_rules! call {
@@ -324,6 +328,8 @@ fn every_call(calls: &mut JoinSet<&'static str>, raft: &Raft) {
     call!("snapshot", r => r.snapshot());
     call!("transfer_leadership", r => r.transfer_leadership(None));
     call!("bootstrap", r => r.bootstrap(Configuration::new(vec![Server::voter("a", "a:1")])));
+    call!("lease_read", r => r.lease_read());
+    call!("change_membership", r => r.change_membership(Vec::new(), None));
     call!("reload_config", r => r.reload_config(r.reloadable_config()));
 }
 
@@ -335,7 +341,7 @@ async fn all_end(mut calls: JoinSet<&'static str>) {
         }
     })
     .await;
-    assert!(ended.len() >= 10 && ended.len().is_multiple_of(10), "{ended:?}");
+    assert!(ended.len() >= KINDS && ended.len().is_multiple_of(KINDS), "{ended:?}");
 }
 
 #[tokio::test]
@@ -509,14 +515,17 @@ async fn one_of_three_servers_goes_on_alone_after_recovery() {
     }
     let three = ["a", "b", "c"].map(|id| Server::voter(id, address(id)));
     servers[0].bootstrap(Configuration::new(three.to_vec())).await.expect("a fresh cluster");
-    let mut leader = 0;
+    let (mut leader, mut end) = (0, LogIndex::ZERO);
     for n in 0..30 {
-        while servers[leader].propose(format!("{n}")).await.is_err() {
-            leader = (leader + 1) % 3;
+        end = loop {
+            match servers[leader].propose(format!("{n}")).await {
+                Ok(applied) => break applied.id.index,
+                // Possibly applied twice, which the comparison below forgives.
+                Err(_) => leader = (leader + 1) % 3,
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        };
     }
-    let end = servers[leader].metrics().borrow().last.index;
     in_time("replication", servers[0].metrics().wait_for(|m| m.last.index >= end)).await.expect("running");
     for server in servers {
         server.shutdown().await;
@@ -530,7 +539,8 @@ async fn one_of_three_servers_goes_on_alone_after_recovery() {
     in_time("the election", a.metrics().wait_for(|metrics| metrics.ready)).await.expect("running");
     let expected: Vec<String> = (0..30).map(|n| n.to_string()).collect();
     let content = |commands: &Mutex<Vec<Bytes>>| -> Vec<String> {
-        let all = commands.lock().expect("not poisoned");
+        let mut all = commands.lock().expect("not poisoned").clone();
+        all.dedup();
         all.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
     };
     assert_eq!(content(&commands), expected);
@@ -545,5 +555,107 @@ async fn one_of_three_servers_goes_on_alone_after_recovery() {
     assert_eq!(content(&commands), [expected, vec!["after".to_owned()]].concat());
     for server in [a, b] {
         server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn servers_can_be_added_and_removed_by_address_alone() {
+    let cluster = Cluster::new(&["a", "b", "c"], Config::default()).await;
+    let one = Configuration::new(vec![Server::voter("a", address("a"))]);
+    cluster.nodes[0].raft.bootstrap(one).await.expect("a fresh cluster");
+    let raft = cluster.leader().await.raft.clone();
+    let at = |id: &str| ServerAddress::from(address(id));
+    let voters = || -> Vec<ServerAddress> {
+        raft.configuration().configuration.voters().map(|server| server.address.clone()).collect()
+    };
+    let added = compat::add_peer(&raft, at("b")).await.expect("a leader");
+    assert_eq!(compat::add_peer(&raft, at("b")).await, Ok(added), "once is enough");
+    assert_eq!(voters(), [at("a"), at("b")]);
+    assert!(raft.configuration().configuration.is_voter(&"b:1".into()), "the id is the address");
+    compat::set_peers(&raft, &[at("a"), at("c")]).await.expect("a leader");
+    assert_eq!(voters(), [at("a"), at("c")]);
+    compat::remove_peer(&raft, &at("c")).await.expect("a leader");
+    let same = compat::remove_peer(&raft, &at("x")).await.expect("nothing to do");
+    assert_eq!(same, raft.configuration().index);
+    assert_eq!(voters(), [at("a")]);
+}
+
+/// Catalogue R23: the same request goes to every leader there is until one answers.
+#[tokio::test]
+async fn a_request_of_a_session_takes_effect_once_through_changes_of_leader() {
+    let network = MemoryNetwork::new();
+    let mut servers = Vec::new();
+    for id in ["a", "b", "c"] {
+        let journal = Journal::default();
+        let commands = Arc::clone(&journal.0);
+        let raft = Raft::builder(id, SessionStateMachine::new(journal))
+            .log_store(MemoryLog::new())
+            .snapshots(MemorySnapshots::default())
+            .transport(network.transport(address(id)))
+            .start()
+            .await
+            .expect("a server starts");
+        servers.push((raft, commands));
+    }
+    let three = ["a", "b", "c"].map(|id| Server::voter(id, address(id)));
+    servers[0].0.bootstrap(Configuration::new(three.to_vec())).await.expect("a fresh cluster");
+    let leader = || async {
+        in_time("an election", async {
+            loop {
+                let ready = servers.iter().find(|(raft, _)| raft.metrics().borrow().ready);
+                if let Some((raft, _)) = ready {
+                    return raft.clone();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    };
+    let mut session = Session::open(&leader().await).await.expect("a leader");
+    let mut unknown = 0;
+    for n in 0..12 {
+        let mut request = session.request(format!("{n}"));
+        let cut = leader().await;
+        if n % 3 == 1 {
+            // Nothing comes back to the leader: the followers have the command, and its client does not know.
+            for id in ["a", "b", "c"] {
+                network.cut(address(id), cut.address().clone());
+            }
+        }
+        let response = in_time("a request", async {
+            let mut to = cut;
+            loop {
+                match request.send(&to).await {
+                    Ok(response) => return response,
+                    Err(SessionError::Propose(error)) => {
+                        unknown += usize::from(error.may_be_applied());
+                        network.heal();
+                        to = leader().await;
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        })
+        .await;
+        assert_eq!(response.response, n.to_string(), "the journal's answer is the command's place in it");
+        let again = loop {
+            match request.send(&leader().await).await {
+                Ok(again) => break again,
+                Err(SessionError::Propose(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(again.response, response.response, "asked again, it answers the same");
+        request = session.request("never sent");
+        drop(request);
+    }
+    assert!(unknown > 0, "the outcome was unknown now and then");
+    let expected: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+    for (raft, commands) in &servers {
+        let end = leader().await.barrier().await.expect("a leader").index;
+        in_time("agreement", raft.metrics().wait_for(|m| m.applied_index >= end)).await.expect("running");
+        let all = commands.lock().expect("not poisoned").clone();
+        assert_eq!(all, expected.iter().map(|n| Bytes::from(n.clone())).collect::<Vec<_>>());
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::LeaseRead;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
 use super::observation::{Observation, Observers, Source};
@@ -60,6 +61,9 @@ pub(super) enum Command {
         config: ReloadableConfig,
         reply: oneshot::Sender<Result<(), ConfigError>>,
     },
+    LeaseRead {
+        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
+    },
     Bootstrap {
         configuration: Configuration,
         reply: oneshot::Sender<Result<(), BootstrapError>>,
@@ -73,10 +77,17 @@ pub(super) enum Command {
         to: Option<ServerId>,
         reply: oneshot::Sender<Result<(), TransferError>>,
     },
+    ChangeMembership {
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
+    },
     Snapshot {
         reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
     },
 }
+
+type LeaseWaiter = (LeaseRead, oneshot::Sender<Result<LeaseRead, ReadError>>);
 
 /// What the threads report.
 pub(super) enum Report {
@@ -119,6 +130,7 @@ pub(super) struct Actor {
     waiters: BTreeMap<RequestId, Waiter>,
     pending: VecDeque<Pending>,
     reads: BTreeMap<LogIndex, Vec<oneshot::Sender<Result<LogIndex, ReadError>>>>,
+    lease_reads: BTreeMap<LogIndex, Vec<LeaseWaiter>>,
     reports: mpsc::Receiver<Report>,
     pub(super) report_sender: mpsc::Sender<Report>,
     metrics: watch::Sender<Arc<Metrics>>,
@@ -170,6 +182,7 @@ impl Actor {
             waiters: BTreeMap::new(),
             pending: VecDeque::new(),
             reads: BTreeMap::new(),
+            lease_reads: BTreeMap::new(),
             reports,
             report_sender,
             metrics,
@@ -296,6 +309,7 @@ impl Actor {
             // Nothing is applied any more, so whoever waits for that would wait for good. The state machine may still
             // answer what it has.
             self.reads.clear();
+            self.lease_reads.clear();
             self.snapshot_waiters.clear();
             self.settle();
             self.abandon(|_| true);
@@ -383,11 +397,15 @@ impl Actor {
                 let _ = reply.send(self.reload(&config));
                 return;
             }
+            Command::LeaseRead { reply } => Input::LeaseRead { request: self.wait(Waiter::LeaseRead(reply)) },
             Command::Bootstrap { configuration, reply } => {
                 Input::Bootstrap { request: self.wait(Waiter::Bootstrap(reply)), configuration }
             }
             Command::Change { change, expected, reply } => {
                 Input::Change { request: self.wait(Waiter::Change(reply)), change, expected }
+            }
+            Command::ChangeMembership { changes, expected, reply } => {
+                Input::ChangeMembership { request: self.wait(Waiter::Change(reply)), changes, expected }
             }
             Command::Transfer { to, reply } => {
                 Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
@@ -503,6 +521,10 @@ impl Actor {
                 self.serve_reads();
             }
             (Outcome::Read { .. }, Waiter::Verify(reply)) => drop(reply.send(Ok(()))),
+            (Outcome::Read { index }, Waiter::LeaseRead(reply)) => self.serve_at(index, None, reply),
+            (Outcome::LeaseRead { index, until }, Waiter::LeaseRead(reply)) => {
+                self.serve_at(index, Some(until), reply);
+            }
             (Outcome::Changed { index }, Waiter::Change(reply)) => {
                 self.publish_now();
                 let _ = reply.send(Ok(index));
@@ -530,12 +552,27 @@ impl Actor {
             }
             Event::Configuration { index } => {
                 let members: Vec<ServerId> =
-                    self.core.configuration().servers().iter().map(|s| s.id.clone()).collect();
+                    self.core.configuration().everyone().map(|s| s.id.clone()).collect();
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
                 self.observers.configuration(*index, self.core.configuration());
             }
             Event::Ready { term } => self.observers.tell(Observation::Ready { term: *term }),
+        }
+    }
+
+    fn serve_at(
+        &mut self,
+        index: LogIndex,
+        until: Option<Time>,
+        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
+    ) {
+        let until = until.map(|until| self.start + until.since(Time::ZERO));
+        let read = LeaseRead { index, until };
+        if index <= self.core.applied_index() {
+            let _ = reply.send(Ok(read));
+        } else {
+            self.lease_reads.entry(index).or_default().push((read, reply));
         }
     }
 
@@ -547,6 +584,13 @@ impl Actor {
             let (index, waiting) = first.remove_entry();
             for reply in waiting {
                 let _ = reply.send(Ok(index));
+            }
+        }
+        while let Some(first) = self.lease_reads.first_entry()
+            && *first.key() <= applied
+        {
+            for (read, reply) in first.remove() {
+                let _ = reply.send(Ok(read));
             }
         }
     }
@@ -623,9 +667,20 @@ impl Actor {
 
     async fn stop(self) {
         self.transport.shutdown();
-        let Self { disk, apply, reports, pending, waiters, reads, replies, snapshot_waiters, .. } = self;
+        let Self {
+            disk,
+            apply,
+            reports,
+            pending,
+            waiters,
+            reads,
+            lease_reads,
+            replies,
+            snapshot_waiters,
+            ..
+        } = self;
         // Dropped replies tell whoever waits that the server has stopped.
-        drop((reports, pending, waiters, reads, replies, snapshot_waiters));
+        drop((reports, pending, waiters, reads, lease_reads, replies, snapshot_waiters));
         let stop = async { tokio::join!(disk.stop(), apply.stop()) };
         if tokio::time::timeout(STOP_LIMIT, stop).await.is_err() {
             warn!("the disk or the state machine does not return; its thread was left behind");

@@ -155,7 +155,7 @@ impl Observers {
     pub(super) fn new(members: &Configuration) -> (Self, Source) {
         let sender = broadcast::channel(BACKLOG).0;
         let source = Source(sender.downgrade());
-        (Self { sender, members: members.servers().to_vec(), silent: BTreeSet::new() }, source)
+        (Self { sender, members: members.everyone().cloned().collect(), silent: BTreeSet::new() }, source)
     }
 
     pub(super) fn tell(&self, observation: Observation) {
@@ -170,8 +170,8 @@ impl Observers {
 
     pub(super) fn configuration(&mut self, index: LogIndex, configuration: &Configuration) {
         self.tell(Observation::Configuration { index, configuration: configuration.clone() });
-        let before = std::mem::replace(&mut self.members, configuration.servers().to_vec());
-        for server in configuration.servers() {
+        let before = std::mem::replace(&mut self.members, configuration.everyone().cloned().collect());
+        for server in configuration.everyone() {
             match before.iter().find(|old| old.id == server.id) {
                 None => self.tell(Observation::PeerAdded { server: server.clone() }),
                 Some(old) if old != server => self.tell(Observation::PeerChanged { server: server.clone() }),

@@ -3,6 +3,7 @@
 use raft_types::LogIndex;
 use tokio::sync::oneshot;
 
+use super::LeaseRead;
 use super::apply::ApplyReply;
 use crate::core::Refusal;
 use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, TransferError};
@@ -15,6 +16,7 @@ pub(super) enum Waiter {
     Read(oneshot::Sender<Result<LogIndex, ReadError>>),
     /// Wants only the confirmation, not the index.
     Verify(oneshot::Sender<Result<(), ReadError>>),
+    LeaseRead(oneshot::Sender<Result<LeaseRead, ReadError>>),
     Change(oneshot::Sender<Result<LogIndex, ChangeError>>),
     Transfer(oneshot::Sender<Result<(), TransferError>>),
 }
@@ -30,6 +32,7 @@ impl Waiter {
             Self::Bootstrap(reply) => drop(reply.send(Err(bootstrap_error(refusal)))),
             Self::Read(reply) => drop(reply.send(Err(read_error(refusal)))),
             Self::Verify(reply) => drop(reply.send(Err(read_error(refusal)))),
+            Self::LeaseRead(reply) => drop(reply.send(Err(read_error(refusal)))),
             Self::Change(reply) => drop(reply.send(Err(change_error(refusal)))),
             Self::Transfer(reply) => drop(reply.send(Err(transfer_error(refusal)))),
         }
@@ -68,6 +71,7 @@ fn change_error(refusal: &Refusal) -> ChangeError {
         Refusal::ChangeInProgress { index } => ChangeError::ChangeInProgress { index: *index },
         Refusal::ConfigurationMoved { index } => ChangeError::ConfigurationMoved { index: *index },
         Refusal::Invalid(error) => ChangeError::Invalid(error.clone()),
+        Refusal::NotSpoken { server } => ChangeError::NotSpoken { server: server.clone() },
         Refusal::StorageFailed => ChangeError::Stopped,
         _ => ChangeError::OutcomeUnknown,
     }
