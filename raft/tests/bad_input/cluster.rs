@@ -175,7 +175,9 @@ impl Cluster {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("the cluster does not commit: {}", self.state()));
+        timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("the cluster does not commit: {}", self.state()));
     }
 
     pub(crate) async fn still_commits(&self) {
@@ -186,7 +188,14 @@ impl Cluster {
     fn state(&self) -> String {
         let line = |node: &Node| {
             let m = node.metrics();
-            format!("{} {:?} term {} last {} commit {}", node.raft.id(), m.role, m.term, m.last, m.commit_index)
+            format!(
+                "{} {:?} term {} last {} commit {}",
+                node.raft.id(),
+                m.role,
+                m.term,
+                m.last,
+                m.commit_index
+            )
         };
         self.nodes.iter().map(line).collect::<Vec<_>>().join("; ")
     }
@@ -202,7 +211,8 @@ impl Cluster {
             loop {
                 let counts: Vec<_> = self.nodes.iter().map(|n| n.applied.load(Ordering::SeqCst)).collect();
                 let commits: Vec<_> = self.nodes.iter().map(|node| node.metrics().commit_index).collect();
-                let all_equal = counts.iter().all(|c| *c == counts[0]) && commits.iter().all(|c| *c == commits[0]);
+                let all_equal =
+                    counts.iter().all(|c| *c == counts[0]) && commits.iter().all(|c| *c == commits[0]);
                 if all_equal {
                     return;
                 }
