@@ -14,19 +14,21 @@ pub(super) struct Sample {
     pub(super) at: Option<Time>,
 }
 
-/// What a healthy log must be close to: the end of the leader's. `None` without a leader, and while its log is empty.
+/// What a healthy log must be close to: the end of the leader's, as measured in this round. `None` without that, and
+/// while the leader's log is empty.
 pub(super) fn yardstick(inputs: &Inputs) -> Option<EntryId> {
     let view = &inputs.view;
     let last = if view.is_leader {
         view.last
     } else {
-        let sample = sample(inputs, view.leader.as_ref()?);
-        if too_old(inputs, &sample).is_some() {
-            return None;
-        }
-        EntryId { term: sample.stats.last_term, index: sample.stats.last_index }
+        let stats = fresh(inputs, view.leader.as_ref()?)?;
+        EntryId { term: stats.last_term, index: stats.last_index }
     };
     (last.term != Term(0) && last.index != LogIndex::ZERO).then_some(last)
+}
+
+fn fresh<'a>(inputs: &'a Inputs, id: &ServerId) -> Option<&'a ServerStats> {
+    inputs.fetched.as_ref().unwrap_or(&inputs.view.stats).get(id)
 }
 
 /// This round's measurement, or else the newest one remembered. The leader knows its own log best.
@@ -40,8 +42,7 @@ pub(super) fn sample(inputs: &Inputs, id: &ServerId) -> Sample {
         };
         return Sample { stats, at: Some(inputs.now) };
     }
-    let fresh = inputs.fetched.as_ref().unwrap_or(&view.stats).get(id);
-    if let Some(stats) = fresh {
+    if let Some(stats) = fresh(inputs, id) {
         return Sample { stats: *stats, at: Some(inputs.now) };
     }
     inputs.memory.servers.get(id).map_or_else(

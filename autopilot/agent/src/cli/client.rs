@@ -267,11 +267,12 @@ impl Client {
         request: &Request,
         body: &[u8],
     ) -> Result<T, RequestError> {
-        serde_json::from_slice(body).map_err(|error| RequestError::Form {
-            base: self.base.clone(),
-            what: request.what(),
-            problem: error.to_string(),
-        })
+        serde_json::from_slice(body).map_err(|error| self.malformed(request, &error.to_string()))
+    }
+
+    /// The error for an answer that makes no sense.
+    pub(crate) fn malformed(&self, request: &Request, problem: &str) -> RequestError {
+        RequestError::Form { base: self.base.clone(), what: request.what(), problem: problem.to_owned() }
     }
 
     /// The error for an answer that is not success.

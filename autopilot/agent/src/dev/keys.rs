@@ -33,9 +33,13 @@ pub(crate) fn write(http: &str, name: &str) -> Result<(String, String), RequestE
     let key = format!("{PREFIX}{name}");
     let value = format!("value of {name}");
     let request = Request::new(Method::Put, format!("/kv/{key}")).body(value.clone());
-    // Without a condition a write is never answered with false.
-    Client::new(http, PATIENCE)?.json::<bool>(&request)?;
-    Ok((key, value))
+    let client = Client::new(http, PATIENCE)?;
+    if client.json(&request)? {
+        Ok((key, value))
+    } else {
+        // Only a write with a condition may be answered so.
+        Err(client.malformed(&request, "a write without a condition was not made"))
+    }
 }
 
 /// How to read.
