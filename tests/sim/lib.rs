@@ -11,6 +11,7 @@
 
 pub mod check;
 pub mod disk;
+pub mod linearizable;
 pub mod machine;
 pub mod mutant;
 pub mod nemesis;
