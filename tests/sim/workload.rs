@@ -154,7 +154,11 @@ impl World {
     fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
-        if self.servers[node].is_up() {
+        if self.servers[node].paused_until > self.now {
+            // It waits in a socket, and may be the first thing that the server sees when it goes on.
+            let (epoch, input) = (self.servers[node].epoch, Box::new(input(request)));
+            self.schedule(Duration::ZERO, Event::Ask { node, epoch, input });
+        } else if self.servers[node].is_up() {
             self.step(node, input(request));
         } else {
             self.workload.pending.remove(&request);

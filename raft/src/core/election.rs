@@ -95,8 +95,8 @@ impl RaftCore {
 
     fn other_voters(&self) -> impl Iterator<Item = Peer> {
         self.configuration()
-            .voters()
-            .filter(|server| server.id != self.me.id)
+            .everyone()
+            .filter(|server| server.id != self.me.id && self.configuration().is_voter(&server.id))
             .map(|server| Peer { id: server.id.clone(), address: server.address.clone() })
     }
 
@@ -128,8 +128,7 @@ impl RaftCore {
         let last = self.log.last().index;
         let followers = self
             .configuration()
-            .servers()
-            .iter()
+            .everyone()
             .filter(|server| server.id != self.me.id)
             .map(|server| {
                 let peer = Peer { id: server.id.clone(), address: server.address.clone() };
@@ -203,7 +202,7 @@ impl RaftCore {
         for effect in self.writes.take_held() {
             let (reply, response) = match effect {
                 Effect::Respond { reply, response: Response::Append { .. } } => {
-                    (reply, Response::Append { term, success: false, last_log })
+                    (reply, self.append_response(false, last_log))
                 }
                 Effect::Respond { reply, response: Response::Vote { .. } } => {
                     (reply, Response::Vote { term, granted: false })
@@ -356,6 +355,7 @@ impl RaftCore {
             | Input::Barrier { request }
             | Input::Read { request }
             | Input::Change { request, .. }
+            | Input::ChangeMembership { request, .. }
             | Input::Transfer { request, .. } => self.refuse(*request, Refusal::StorageFailed),
             Input::Applied { index } => self.applied = self.applied.max(*index),
             Input::Tick

@@ -37,7 +37,7 @@ pub use io::{
     Effect, Event, HardState, Input, Outcome, Peer, Refusal, ReplyToken, RequestId, Role, Sequence, Write,
     WriteId,
 };
-pub use message::{Entry, EntryKind, Request, Response, SnapshotMeta};
+pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
 
 use log::Log;
 use membership::Configurations;
@@ -195,6 +195,9 @@ impl RaftCore {
             Input::Barrier { request } => self.on_barrier(request),
             Input::Read { request } => self.on_read(request),
             Input::Change { request, change, expected } => self.on_change(request, &change, expected),
+            Input::ChangeMembership { request, changes, expected } => {
+                self.on_change_membership(request, &changes, expected);
+            }
             Input::Transfer { request, to } => self.on_transfer(request, to),
         }
     }
@@ -225,7 +228,8 @@ impl RaftCore {
         match response {
             Response::PreVote { term, granted } => self.on_pre_vote_response(from, sequence, term, granted),
             Response::Vote { granted, .. } => self.on_vote_response(from, sequence, granted),
-            Response::Append { success, last_log, .. } => {
+            Response::Append { success, last_log, features, .. } => {
+                self.note_features(from, features);
                 self.on_append_response(from, sequence, success, last_log);
             }
             Response::InstallSnapshot { success, .. } => self.on_snapshot_response(from, sequence, success),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use raft_types::{EntryId, LogIndex, Time};
 
 use super::io::{Peer, Sequence};
+use super::message::Features;
 
 /// Requests that say nothing about the log and wait unanswered; beyond it no further heartbeat is sent.
 const HEARTBEATS_MAX: usize = 16;
@@ -41,6 +42,8 @@ pub(super) struct Progress {
     pub(super) paused: bool,
     /// A snapshot failed: no other before this moment.
     pub(super) snapshot_after: Time,
+    /// What it has shown that it can do.
+    pub(super) features: Features,
     /// When the newest answered request was **sent** (catalogue L05).
     pub(super) contact: Time,
     /// The newest answered request.
@@ -58,6 +61,7 @@ impl Progress {
             commit_sent: LogIndex::ZERO,
             paused: false,
             snapshot_after: Time::ZERO,
+            features: Features(0),
             contact: now,
             acknowledged: Sequence(0),
             outstanding: BTreeMap::new(),

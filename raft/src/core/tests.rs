@@ -240,6 +240,83 @@ fn one_change_at_a_time_and_only_on_the_expected_configuration() {
     assert_eq!(net.outcomes[&third], Outcome::Refused(Refusal::ConfigurationMoved { index }));
 }
 
+fn voter(id: &str) -> ConfigurationChange {
+    ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").into() }
+}
+
+fn gone(id: &str) -> ConfigurationChange {
+    ConfigurationChange::RemoveServer { id: id.into() }
+}
+
+fn voters(net: &Net, at: &str) -> Vec<String> {
+    net.core(at).configuration().voters().map(|server| server.id.to_string()).collect()
+}
+
+/// Three voters and two caught-up non-voters.
+fn three_and_two() -> Net {
+    let mut net = Net::new(&["a", "b", "c"], &["d", "e"]);
+    net.pass(200);
+    for id in ["d", "e"] {
+        net.change(
+            "a",
+            ConfigurationChange::AddNonvoter { id: id.into(), address: format!("{id}:1").into() },
+        );
+    }
+    net
+}
+
+#[test]
+fn several_servers_change_at_once_and_the_joint_configuration_is_left() {
+    let mut net = three_and_two();
+    let changes = vec![voter("d"), voter("e"), gone("a"), gone("b")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    let Outcome::Changed { index } = net.outcomes[&request] else { panic!("{:?}", net.outcomes[&request]) };
+    assert_eq!(voters(&net, "c"), ["c", "d", "e"]);
+    assert_eq!(net.core("c").configuration_index(), index);
+    net.pass(2000);
+    assert!(["c", "d", "e"].contains(&net.leader().as_str()), "the old leader is no member any more");
+}
+
+#[test]
+fn while_joint_both_quorums_are_needed() {
+    let mut net = three_and_two();
+    // Of the new voters c, d, e only c can be reached.
+    net.isolated.extend(["d".into(), "e".into()]);
+    let changes = vec![voter("d"), voter("e"), gone("a"), gone("b")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    let write = net.propose("a");
+    assert!(matches!(net.outcomes[&write], Outcome::Proposed { .. }));
+    assert!(!net.outcomes.contains_key(&request));
+    assert!(net.core("a").configuration_index() > net.core("a").commit_index());
+    let second = net.change("a", ConfigurationChange::DemoteVoter { id: "b".into() });
+    assert!(matches!(net.outcomes[&second], Outcome::Refused(Refusal::ChangeInProgress { .. })));
+}
+
+#[test]
+fn the_next_leader_leaves_a_joint_configuration_that_it_finds() {
+    let mut net = three_and_two();
+    net.isolated.extend(["d".into(), "e".into()]);
+    let changes = vec![voter("d"), voter("e"), gone("b")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    assert!(net.core("b").configuration().is_joint());
+    net.isolated = vec!["a".into()];
+    net.pass(5000);
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::LeadershipLost));
+    let leader = net.leader();
+    assert_ne!(leader, "a");
+    assert_eq!(voters(&net, &leader), ["a", "c", "d", "e"]);
+    assert!(!net.core(&leader).configuration().is_joint());
+}
+
+#[test]
+fn servers_that_have_not_shown_that_they_understand_are_not_changed_together() {
+    let mut net = Net::new(&["a", "b", "c"], &["d", "e"]);
+    net.pass(200);
+    let changes = vec![voter("d"), voter("e")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::NotSpoken { server: "d".into() }));
+}
+
 #[test]
 fn a_leader_that_removes_itself_hands_over() {
     let mut net = Net::new(&["a", "b", "c"], &[]);

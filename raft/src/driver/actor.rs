@@ -65,6 +65,11 @@ pub(super) enum Command {
         to: Option<ServerId>,
         reply: oneshot::Sender<Result<(), TransferError>>,
     },
+    ChangeMembership {
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
+    },
     Snapshot {
         reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
     },
@@ -328,6 +333,9 @@ impl Actor {
             Command::Change { change, expected, reply } => {
                 Input::Change { request: self.wait(Waiter::Change(reply)), change, expected }
             }
+            Command::ChangeMembership { changes, expected, reply } => {
+                Input::ChangeMembership { request: self.wait(Waiter::Change(reply)), changes, expected }
+            }
             Command::Transfer { to, reply } => {
                 Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
             }
@@ -450,7 +458,7 @@ impl Actor {
             Event::Leader { leader } => debug!(leader = ?leader.as_ref().map(|l| &l.id), "leader"),
             Event::Configuration { index } => {
                 let members: Vec<ServerId> =
-                    self.core.configuration().servers().iter().map(|s| s.id.clone()).collect();
+                    self.core.configuration().everyone().map(|s| s.id.clone()).collect();
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
             }

@@ -338,6 +338,24 @@ impl Raft {
         self.change(ConfigurationChange::RemoveServer { id }, expected).await
     }
 
+    /// Makes several changes take effect together: through a joint configuration where more than one vote changes hands,
+    /// and left automatically, by the next leader if this one fails. Answers where the configuration stands in which
+    /// all of it is done.
+    ///
+    /// Servers to become voters must be members already, so that they have caught up and shown that they understand joint
+    /// configurations.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn change_membership(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        let ask = self.ask(|reply| Command::ChangeMembership { changes, expected, reply });
+        ask.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
     async fn change(
         &self,
         change: ConfigurationChange,
