@@ -1,13 +1,14 @@
 //! Makes a wrong history short enough to read.
 
-use super::history::{End, Operation};
+use super::history::{Action, Answer, End, Operation};
 use super::{Verdict, check};
 
 /// A shorter history that is wrong for the same reason, or the given one if it is not wrong: of the key that is wrong,
-/// up to the first answer that has no explanation, without the reads that are not needed.
+/// up to the first answer that has no explanation, without operations that are not needed.
 ///
-/// Sound because a linearizable history stays so when its end is cut off (what had not ended by then is of unknown outcome)
-/// and when operations that change nothing are left out.
+/// Sound because each cut leaves a linearizable history linearizable: cutting off the end (what had not ended by then is
+/// of unknown outcome), leaving out what changes nothing, and leaving out a write whose value no answer and no condition
+/// mentions, as long as no condition is said to have failed.
 #[must_use]
 pub fn shorten(history: &[Operation], steps: u64) -> Vec<Operation> {
     let Verdict::Violation(violation) = check(history, steps) else { return history.to_vec() };
@@ -22,18 +23,35 @@ pub fn shorten(history: &[Operation], steps: u64) -> Vec<Operation> {
         short = cut;
     }
     short.sort_by_key(|operation| operation.invoked);
-    let mut at = short.len();
-    while at > 0 {
-        at -= 1;
-        if short[at].changes_nothing() {
-            let mut without = short.clone();
-            without.remove(at);
-            if wrong(&without) {
-                short = without;
+    let mut before = usize::MAX;
+    while short.len() < before {
+        before = short.len();
+        for at in (0..before).rev() {
+            if may_go(&short, at) {
+                let mut without = short.clone();
+                without.remove(at);
+                if wrong(&without) {
+                    short = without;
+                }
             }
         }
     }
     short
+}
+
+/// Whether the history stays linearizable without this operation, if it is.
+fn may_go(history: &[Operation], at: usize) -> bool {
+    let writes = match history[at].action {
+        _ if history[at].changes_nothing() => return true,
+        Action::Put(value) | Action::CompareAndSet(_, value) => Some(value),
+        Action::Get | Action::Delete => None,
+    };
+    !history.iter().any(|operation| match (operation.action, operation.end) {
+        (_, End::Answered(_, Answer::Held(false))) => true,
+        (Action::CompareAndSet(expected, _), _) => expected == writes,
+        (_, End::Answered(_, Answer::Found(found))) => found == writes,
+        _ => false,
+    })
 }
 
 /// What had happened by a time.
