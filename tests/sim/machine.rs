@@ -1,11 +1,14 @@
-//! The replicated state machine: a hash over everything applied, and the list of the commands' values.
+//! The replicated state machine: a hash over everything applied, the list of the commands' values, and the registers
+//! that they write.
 
 use std::sync::Arc;
 
 use raft::core::{Entry, EntryKind, SnapshotMeta};
 use raft::{Configuration, EntryId, LogIndex};
 
+use crate::linearizable::Answer;
 use crate::random::{fold, fold_number};
+use crate::register::{Registers, decode};
 
 /// One server's state machine.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,8 @@ pub struct Machine {
     pub hash: u64,
     /// The values of all commands, in order; each is unique.
     pub values: Vec<u64>,
+    /// What the commands do.
+    pub registers: Registers,
     /// The newest configuration among the entries applied, and where it stands.
     pub configuration: (LogIndex, Configuration),
 }
@@ -30,17 +35,21 @@ pub struct Snapshot {
 }
 
 impl Machine {
-    /// Applies the entry that comes next.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Applies the entry that comes next; says what the client of a command is told.
+    pub fn apply(&mut self, entry: &Entry) -> Option<Answer> {
         self.last = entry.id;
         self.hash = fold_number(self.hash, fingerprint(entry));
         match &entry.kind {
-            EntryKind::Command => self.values.push(value(entry)),
+            EntryKind::Command => {
+                self.values.push(value(entry));
+                return decode(&entry.data).map(|(key, action)| self.registers.apply(key, action));
+            }
             EntryKind::Configuration(configuration) => {
                 self.configuration = (entry.id.index, configuration.clone());
             }
             EntryKind::Noop | EntryKind::Barrier => {}
         }
+        None
     }
 
     /// A snapshot of the present state.
