@@ -192,7 +192,7 @@ impl Files {
             }
         }
         let found = self.read_all(id);
-        self.rotten = false;
+        self.rotten &= found.is_err();
         found
     }
 

@@ -9,6 +9,7 @@ use raft::{Configuration, ConfigurationChange, Suffrage};
 use super::{Event, World};
 use crate::check::liveness;
 use crate::disk::Disk;
+use crate::disk::files::Files;
 use crate::server::SimServer;
 
 /// How often the operator looks.
@@ -23,13 +24,18 @@ impl World {
         self.schedule(EVERY, Event::Operate { lost: node, fresh: None });
     }
 
-    /// Whether a lost server may still be a member somewhere, so that nothing else should be taken away.
+    /// Whether a server that is lost, or will be at its next start, may still be a member somewhere, so that nothing else
+    /// should be taken away.
     pub(crate) fn is_replacing(&self) -> bool {
-        self.servers.iter().any(|server| server.lost && !server.replaced)
+        let rotten = |disk: &Disk| disk.files.as_ref().is_some_and(Files::is_rotten);
+        self.servers
+            .iter()
+            .any(|server| (server.lost && !server.replaced) || (!server.lost && rotten(&server.disk)))
     }
 
     /// Whether the cluster stays able to work if this server's disk never comes back: in every configuration that any
-    /// server may come to use, the others are a quorum.
+    /// server may come to use, the others are a quorum. Before anything is committed one server may be the only one that
+    /// was bootstrapped.
     pub(crate) fn can_lose(&self, node: usize) -> bool {
         let id = &self.servers[node].peer.id;
         let enough = |configuration: &Configuration| {
@@ -44,7 +50,10 @@ impl World {
                 EntryKind::Command | EntryKind::Noop | EntryKind::Barrier => true,
             }) && disk.newest().is_none_or(|snapshot| enough(&snapshot.meta.configuration))
         };
-        !self.is_replacing() && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
+        let begun = !self.checks.commit.is_empty();
+        begun
+            && !self.is_replacing()
+            && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
     }
 
     /// Removes the lost server, then brings a new one in.
@@ -80,7 +89,7 @@ impl World {
         let mut server = SimServer::new(number);
         let spoils = self.options.mutant.is_some_and(crate::mutant::Mutant::spoils_disk);
         if self.options.files && !spoils {
-            server.disk.files = Some(crate::disk::files::Files::new(self.options.segment_bytes));
+            server.disk.files = Some(Files::new(self.options.segment_bytes));
         }
         server
     }
