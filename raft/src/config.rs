@@ -20,6 +20,17 @@ pub struct Config {
     pub append_bytes_max: usize,
     /// Append requests on their way to one follower. Default 16; at least 1; 1 means no pipelining.
     pub inflight_max: usize,
+    /// Bytes of entries on their way to one follower, beyond the first request. Default 16 MiB.
+    pub inflight_bytes_max: usize,
+    /// Bytes of entries in memory at which a leader refuses proposals as overloaded: the state machine or the snapshots do
+    /// not keep up. Default 512 MiB; at least twice `snapshot_threshold_bytes`.
+    pub log_bytes_max: usize,
+    /// Serve [`RaftCore`](crate::core::RaftCore) lease reads without asking a quorum each time. Default false. Must be the
+    /// same on every member, with the same `election_timeout`: a restarted server then grants no vote for that long.
+    pub lease_reads: bool,
+    /// How far two servers' clocks may drift apart, in thousandths; shortens the lease. Default 50; below 500. Beyond
+    /// it lease reads may be stale.
+    pub clock_drift_permille: u32,
     /// Bytes of entries that may wait to be committed; beyond it proposals are refused as overloaded. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
     /// Largest command, in bytes. Default 8 MiB.
@@ -48,6 +59,10 @@ impl Default for Config {
             append_entries_max: 1024,
             append_bytes_max: 1 << 20,
             inflight_max: 16,
+            inflight_bytes_max: 16 << 20,
+            log_bytes_max: 512 << 20,
+            lease_reads: false,
+            clock_drift_permille: 50,
             uncommitted_bytes_max: 64 << 20,
             command_bytes_max: 8 << 20,
             snapshot_threshold: 16_384,
@@ -78,6 +93,12 @@ impl Config {
         at_least("append_entries_max", self.append_entries_max >= 1, "at least 1")?;
         at_least("inflight_max", self.inflight_max >= 1, "at least 1")?;
         at_least("uncommitted_bytes_max", self.uncommitted_bytes_max >= 1, "at least 1")?;
+        at_least(
+            "log_bytes_max",
+            self.log_bytes_max / 2 >= self.snapshot_threshold_bytes,
+            "at least twice snapshot_threshold_bytes",
+        )?;
+        at_least("clock_drift_permille", self.clock_drift_permille < 500, "below 500")?;
         at_least("command_bytes_max", self.command_bytes_max >= 1, "at least 1")?;
         at_least("snapshot_threshold", self.snapshot_threshold >= 1, "at least 1")?;
         at_least("snapshots_retained", self.snapshots_retained >= 1, "at least 1")?;

@@ -1,6 +1,6 @@
 //! One error enum for each operation. Every variant says whether a retry is safe and whether anything may have changed.
 
-use raft_types::{ConfigurationError, LogIndex};
+use raft_types::{ConfigurationError, LogIndex, ServerId};
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -112,6 +112,13 @@ pub enum ChangeError {
     /// The change makes no valid configuration. Certainly not applied; a retry fails again.
     #[error(transparent)]
     Invalid(#[from] ConfigurationError),
+    /// This member has not shown that it understands joint configurations: it is of another implementation, was never
+    /// heard, or is no member yet. Certainly not applied; change one server at a time, or add it as a non-voter first.
+    #[error("{server} has not shown that it understands changes of several servers at once")]
+    NotSpoken {
+        /// Which member.
+        server: ServerId,
+    },
     /// Leadership was lost while the change waited. It **may** take effect yet: read the configuration before anything else.
     #[error("leadership was lost while the change waited; it may take effect yet")]
     OutcomeUnknown,

@@ -77,7 +77,8 @@ pub use config::{Config, ConfigError};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, Metrics, PeerMetrics, Raft, RaftBuilder,
+    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, PeerMetrics, Raft,
+    RaftBuilder,
 };
 #[cfg(feature = "tokio")]
 pub use error::{

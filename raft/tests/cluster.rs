@@ -256,3 +256,19 @@ async fn snapshots_on_request_shorten_the_log_and_refuse_to_repeat_themselves() 
     assert_eq!(meta.configuration.voters_count(), 1);
     assert!(matches!(raft.snapshot().await, Err(SnapshotError::NothingNew)));
 }
+
+#[tokio::test]
+async fn lease_reads_ask_nobody_and_say_when_they_end() {
+    let config = Config { lease_reads: true, ..Config::default() };
+    let cluster = Cluster::bootstrapped(&["a", "b", "c"], config).await;
+    let leader = cluster.leader().await;
+    let applied = leader.raft.propose("x").await.expect("a leader");
+    let read = leader.raft.lease_read().await.expect("a leader");
+    assert!(read.index >= applied.id.index && read.is_valid());
+    cluster.network.isolate(address(leader.id));
+    // The lease runs out, and without a quorum there is no other.
+    while read.is_valid() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(matches!(leader.raft.lease_read().await, Err(ReadError::NotLeader { .. })));
+}

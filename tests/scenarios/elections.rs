@@ -163,3 +163,21 @@ fn l10_a_leader_alone_serves_no_read() {
     }
     world.settles();
 }
+
+#[test]
+fn l07_a_leader_that_stood_still_serves_no_stale_read() {
+    let mut world = World::calm(3, 0);
+    let old = world.leader();
+    world.servers[old].paused_until = world.now + seconds(3);
+    world.wait("another one leads", |world| (0..3).any(|node| node != old && world.leads(node)));
+    let new = (0..3).find(|node| *node != old && world.leads(*node)).expect("just seen");
+    let value = world.propose(new);
+    world.wait("it goes on", |world| world.acknowledged(value));
+    // One of them is the first thing that the old leader finds when it goes on.
+    let reads: Vec<_> = (0..200).map(|_| world.read(old)).collect();
+    world.run_for(seconds(5));
+    for read in reads {
+        assert!(matches!(world.workload.outcome(read), Some(Outcome::Refused(_))));
+    }
+    world.settles();
+}

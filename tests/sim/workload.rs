@@ -104,6 +104,13 @@ impl World {
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
         }
+        // A leader that stands still may be deposed meanwhile: what it then serves first must not be stale (L07).
+        let now = self.now;
+        let frozen = leaders.iter().copied().find(|node| self.servers[*node].paused_until > now);
+        if let Some(frozen) = frozen.filter(|_| chance(random, 500)) {
+            self.read(frozen);
+            return;
+        }
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
         match dice {
@@ -125,7 +132,11 @@ impl World {
     fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
-        if self.servers[node].is_up() {
+        if self.servers[node].paused_until > self.now {
+            // It waits in a socket, and may be the first thing that the server sees when it goes on.
+            let (epoch, input) = (self.servers[node].epoch, Box::new(input(request)));
+            self.schedule(Duration::ZERO, Event::Ask { node, epoch, input });
+        } else if self.servers[node].is_up() {
             self.step(node, input(request));
         } else {
             self.workload.pending.remove(&request);
@@ -210,7 +221,7 @@ impl World {
                 let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
-            Outcome::Read { index } => {
+            Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
                 if let Some((_, Asked::Read(floor))) = pending {
                     let who = self.servers[node].peer.id.clone();
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
@@ -304,6 +315,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Proposed { .. } => "proposals in a log",
         Outcome::Read { .. } => "reads confirmed",
+        Outcome::LeaseRead { .. } => "reads by lease",
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",

@@ -83,6 +83,7 @@ pub struct World {
     pub filter: Option<Filter>,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
+    pause_random: Random,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     events: u64,
@@ -115,6 +116,7 @@ impl World {
             coverage: BTreeMap::new(),
             filter: None,
             disk_random: stream(options.seed, "disk"),
+            pause_random: stream(options.seed, "pauses"),
             queue: BinaryHeap::new(),
             order: 0,
             events: 0,
@@ -232,7 +234,9 @@ impl World {
         if let Some(node) = node_of(&event)
             && self.servers[node].paused_until > self.now
         {
-            let later = self.servers[node].paused_until;
+            // A process that goes on finds its timers and its sockets in any order.
+            let jitter = between(&mut self.pause_random, Duration::ZERO, Duration::from_millis(2));
+            let later = self.servers[node].paused_until + jitter;
             self.schedule_at(later, event);
             return true;
         }
@@ -271,6 +275,11 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
+            Event::Ask { node, epoch, input } => {
+                if self.is_current(node, epoch) {
+                    self.step(node, *input);
+                }
+            }
             Event::Client => {
                 if self.faults {
                     self.client();

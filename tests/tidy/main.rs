@@ -168,3 +168,25 @@ fn every_invariant_checker_and_planted_defect_is_documented() {
         .collect();
     assert!(missing.is_empty(), "not in docs/testing.md: {missing:?}");
 }
+
+#[test]
+fn every_endpoint_is_documented_with_an_example() {
+    let document = std::fs::read_to_string(repository().join("docs/http-api.md")).expect("docs/http-api.md");
+    let router =
+        std::fs::read_to_string(repository().join("autopilot/agent/src/http/mod.rs")).expect("the router");
+    let code = router.split("#[cfg(test)]").next().expect("the router comes first");
+    let paths: Vec<&str> = code.split('"').filter(|part| part.starts_with("/v1/")).collect();
+    assert!(paths.len() >= 10, "the router has moved: {paths:?}");
+    let examples: Vec<&str> =
+        document.split("```sh example").skip(1).filter_map(|part| part.split("```").next()).collect();
+    let missing: Vec<&&str> = paths
+        .iter()
+        .filter(|path| {
+            let fixed = path.split('{').next().expect("a path begins somewhere").trim_end_matches('/');
+            // This one stops the server that is asked; tests/live/faults/lifecycle.rs asks it.
+            let shown = **path == "/v1/agent/leave" || examples.iter().any(|example| example.contains(fixed));
+            !(shown && document.contains(fixed))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no example in docs/http-api.md for {missing:?}");
+}

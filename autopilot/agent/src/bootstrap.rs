@@ -14,6 +14,9 @@ use crate::members::{Liveness, MemberView};
 
 /// How long the same candidates must be seen, so that a late one is not left out.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The same for a server that would form a cluster alone although it was told whom to join: they may be part of a
+/// cluster already, and have to get the chance to say so.
+const SETTLE_ALONE: Duration = Duration::from_secs(5);
 /// How often to look.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the log says what is missing.
@@ -85,6 +88,11 @@ async fn member_of_a_cluster(app: &App) {
 }
 
 async fn form(app: &App, expect: u32) {
+    let settle = match (expect, app.config.join.is_empty()) {
+        (1, true) => Duration::ZERO,
+        (1, false) => SETTLE_ALONE,
+        _ => SETTLE,
+    };
     let mut seen: Option<(Outlook, Instant)> = None;
     let mut said: Option<(Outlook, Instant)> = None;
     loop {
@@ -101,8 +109,7 @@ async fn form(app: &App, expect: u32) {
         match now {
             Outlook::ClusterExists => return,
             Outlook::Ready(ids)
-                if (expect == 1 || since.elapsed() >= SETTLE)
-                    && ids.first().is_some_and(|id| id == app.id.as_str()) =>
+                if since.elapsed() >= settle && ids.first().is_some_and(|id| id == app.id.as_str()) =>
             {
                 write_first_configuration(app, &ids).await;
                 return;

@@ -130,6 +130,7 @@ impl Agent {
         let supervisor = start_autopilot(&config, &raft, &store, &members);
         let app = Arc::new(App::new(Parts { config, addresses, raft, store, members, supervisor }));
 
+        warn_if_exposed(addresses);
         let tasks = TaskTracker::new();
         tasks.spawn(bootstrap::run(Arc::clone(&app)));
         tasks.spawn(leader::run(Arc::clone(&app)));
@@ -222,6 +223,16 @@ impl Agent {
         self.tasks.wait().await;
         self.app.raft.shutdown().await;
         self.transport.stopped().await;
+    }
+}
+
+/// Nothing here asks who is calling: on a network that others use, that must be somebody else's task.
+fn warn_if_exposed(addresses: Addresses) {
+    for (what, address) in [("HTTP", addresses.http), ("Raft", addresses.raft), ("gossip", addresses.gossip)]
+    {
+        if !address.ip().is_loopback() {
+            tracing::warn!(what, %address, "this port is neither authenticated nor encrypted; keep it inside a trusted network");
+        }
     }
 }
 

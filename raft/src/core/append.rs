@@ -3,7 +3,7 @@
 use raft_types::{EntryId, LogIndex, Term};
 
 use super::io::{Effect, Event, Peer, ReplyToken};
-use super::message::{Entry, EntryKind, Response};
+use super::message::{Entry, EntryKind, Features, Response};
 use super::role::RoleState;
 use super::{RaftCore, Role};
 
@@ -31,14 +31,18 @@ impl RaftCore {
     }
 
     fn append_refusal(&self, last_log: LogIndex) -> Response {
-        Response::Append { term: self.hard_state.term, success: false, last_log }
+        self.append_response(false, last_log)
+    }
+
+    pub(super) fn append_response(&self, success: bool, last_log: LogIndex) -> Response {
+        Response::Append { term: self.hard_state.term, success, last_log, features: Features::OURS }
     }
 
     pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, reply: ReplyToken) {
         let last_log = self.log.last().index;
         let refusal = self.append_refusal(last_log);
         if self.follow(from, term, reply, refusal) {
-            let response = Response::Append { term: self.hard_state.term, success: true, last_log };
+            let response = self.append_response(true, last_log);
             self.respond_after_hard_state(reply, response);
         }
     }
@@ -137,7 +141,7 @@ impl RaftCore {
     /// Answers success once everything through `matched` is durable.
     fn acknowledge(&mut self, matched: LogIndex, reply: ReplyToken) {
         let last_log = self.log.last().index;
-        let response = Response::Append { term: self.hard_state.term, success: true, last_log };
+        let response = self.append_response(true, last_log);
         let effect = Effect::Respond { reply, response };
         self.out.extend(self.writes.after_entries(matched, effect));
     }

@@ -45,7 +45,9 @@ impl RaftCore {
         }
     }
 
-    fn may_campaign(&self) -> bool {
+    /// Whether this server may ask for votes: it is a voter, or was one before a change that is not committed and that it may
+    /// have to bring about itself (Raft dissertation, section 4.2.2; catalogue M08).
+    pub(super) fn may_campaign(&self) -> bool {
         let before = self.configurations.at(self.configuration_index().previous()).1;
         let undecided = self.configuration_index() > self.commit && before.is_voter(&self.me.id);
         (self.configuration().is_voter(&self.me.id) || undecided) && !self.disk_stalled()
@@ -95,8 +97,8 @@ impl RaftCore {
 
     fn other_voters(&self) -> impl Iterator<Item = Peer> {
         self.configuration()
-            .voters()
-            .filter(|server| server.id != self.me.id)
+            .everyone()
+            .filter(|server| server.id != self.me.id && self.configuration().is_voter(&server.id))
             .map(|server| Peer { id: server.id.clone(), address: server.address.clone() })
     }
 
@@ -128,8 +130,7 @@ impl RaftCore {
         let last = self.log.last().index;
         let followers = self
             .configuration()
-            .servers()
-            .iter()
+            .everyone()
             .filter(|server| server.id != self.me.id)
             .map(|server| {
                 let peer = Peer { id: server.id.clone(), address: server.address.clone() };
@@ -146,6 +147,7 @@ impl RaftCore {
             transfer: None,
             reads: std::collections::VecDeque::new(),
             read_round: None,
+            lease_void: false,
         }));
         self.leader_contact = None;
         self.set_leader(Some(self.me.clone()));
@@ -203,7 +205,7 @@ impl RaftCore {
         for effect in self.writes.take_held() {
             let (reply, response) = match effect {
                 Effect::Respond { reply, response: Response::Append { .. } } => {
-                    (reply, Response::Append { term, success: false, last_log })
+                    (reply, self.append_response(false, last_log))
                 }
                 Effect::Respond { reply, response: Response::Vote { .. } } => {
                     (reply, Response::Vote { term, granted: false })
@@ -243,7 +245,13 @@ impl RaftCore {
 
     /// Whether a leader other than `asker` was heard less than an election timeout ago. Remembered by time, so that the
     /// memory of a dead leader blocks nobody (catalogue E09).
-    fn hears_another_leader(&self, asker: &Peer) -> bool {
+    ///
+    /// After a restart a server cannot know whom it heard; where leases are in use it is bound for as long as one may
+    /// last (catalogue E15, L06).
+    fn bound_to_another_leader(&self, asker: &Peer) -> bool {
+        if self.now < self.vote_after {
+            return true;
+        }
         match &self.role {
             RoleState::Leader(_) => true,
             RoleState::Follower | RoleState::Candidate(_) => {
@@ -257,7 +265,7 @@ impl RaftCore {
 
     pub(super) fn on_pre_vote(&mut self, from: &Peer, term: Term, last: EntryId, reply: ReplyToken) {
         let granted =
-            term >= self.hard_state.term && last >= self.log.last() && !self.hears_another_leader(from);
+            term >= self.hard_state.term && last >= self.log.last() && !self.bound_to_another_leader(from);
         let response = Response::PreVote { term: self.hard_state.term, granted };
         self.respond_after_hard_state(reply, response);
     }
@@ -271,7 +279,7 @@ impl RaftCore {
         reply: ReplyToken,
     ) {
         let stale = term < self.hard_state.term;
-        if stale || (!transfer && self.hears_another_leader(from)) {
+        if stale || (!transfer && self.bound_to_another_leader(from)) {
             let response = Response::Vote { term: self.hard_state.term, granted: false };
             self.respond_after_hard_state(reply, response);
             return;
@@ -355,7 +363,9 @@ impl RaftCore {
             | Input::Propose { request, .. }
             | Input::Barrier { request }
             | Input::Read { request }
+            | Input::LeaseRead { request }
             | Input::Change { request, .. }
+            | Input::ChangeMembership { request, .. }
             | Input::Transfer { request, .. } => self.refuse(*request, Refusal::StorageFailed),
             Input::Applied { index } => self.applied = self.applied.max(*index),
             Input::Tick

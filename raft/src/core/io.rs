@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term,
+    Time,
 };
 
 use super::message::{Entry, Request, Response, SnapshotMeta};
@@ -108,12 +109,26 @@ pub enum Input {
         /// Who asks.
         request: RequestId,
     },
+    /// Like [`Input::Read`], without asking anybody while a quorum has answered recently enough; otherwise the same.
+    LeaseRead {
+        /// Who asks.
+        request: RequestId,
+    },
     /// Change one member.
     Change {
         /// Who asks.
         request: RequestId,
         /// What to change.
         change: ConfigurationChange,
+        /// Refuse unless the configuration in force stands at this index.
+        expected: Option<LogIndex>,
+    },
+    /// Change several members at once, through a joint configuration where more than one vote changes hands.
+    ChangeMembership {
+        /// Who asks.
+        request: RequestId,
+        /// What to change, in this order.
+        changes: Vec<ConfigurationChange>,
         /// Refuse unless the configuration in force stands at this index.
         expected: Option<LogIndex>,
     },
@@ -181,6 +196,11 @@ pub enum Refusal {
     },
     /// The change makes no valid configuration.
     Invalid(ConfigurationError),
+    /// This member has not shown that it understands joint configurations. Change one server at a time.
+    NotSpoken {
+        /// Which member.
+        server: ServerId,
+    },
     /// This server has a log, a snapshot or a term already.
     AlreadyBootstrapped,
     /// The target cannot take over: no voter, unknown, or the leader itself.
@@ -209,6 +229,9 @@ impl fmt::Display for Refusal {
                 write!(f, "the configuration has changed; it now stands at index {index}")
             }
             Self::Invalid(error) => error.fmt(f),
+            Self::NotSpoken { server } => {
+                write!(f, "{server} has not shown that it understands changes of several servers at once")
+            }
             Self::AlreadyBootstrapped => f.write_str("this server already has Raft state"),
             Self::InvalidTarget => f.write_str("leadership can only go to another voter"),
             Self::TransferFailed => f.write_str("the target did not take over in time"),
@@ -232,7 +255,14 @@ pub enum Outcome {
         /// The index.
         index: LogIndex,
     },
-    /// The configuration change is committed.
+    /// The same, by lease: only while the clock, read after the state, is before `until`.
+    LeaseRead {
+        /// The index.
+        index: LogIndex,
+        /// When the lease ends.
+        until: Time,
+    },
+    /// The configuration change is committed; one of several servers is over and done with.
     Changed {
         /// Where the new configuration stands.
         index: LogIndex,

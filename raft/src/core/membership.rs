@@ -1,11 +1,12 @@
-//! Configurations: which one is in force, and changing it by one server at a time (Raft dissertation, chapter 4).
+//! Configurations: which one is in force, and changing it: by one server at a time (Raft dissertation, chapter 4), or by
+//! several through a joint one (Raft paper, section 6).
 
 use raft_types::{Configuration, ConfigurationChange, LogIndex, ServerId};
 
 use super::RaftCore;
 use super::io::{Effect, Outcome, Peer, Refusal, RequestId};
 use super::log::Log;
-use super::message::{EntryKind, SnapshotMeta};
+use super::message::{EntryKind, Features, SnapshotMeta};
 use super::progress::Progress;
 use super::role::RoleState;
 
@@ -101,7 +102,44 @@ impl RaftCore {
         change: &ConfigurationChange,
         expected: Option<LogIndex>,
     ) {
-        match self.check_change(change, expected) {
+        let next = self.check_change(expected).and_then(|now| now.apply(change).map_err(Refusal::Invalid));
+        self.begin_or_refuse(request, next);
+    }
+
+    pub(super) fn on_change_membership(
+        &mut self,
+        request: RequestId,
+        changes: &[ConfigurationChange],
+        expected: Option<LogIndex>,
+    ) {
+        let next =
+            self.check_change(expected).and_then(|now| now.apply_all(changes).map_err(Refusal::Invalid));
+        let next = next.and_then(|next| match self.member_without_joint(&next) {
+            Some(server) => Err(Refusal::NotSpoken { server }),
+            None => Ok(next),
+        });
+        self.begin_or_refuse(request, next);
+    }
+
+    /// A member, old or new, that would not understand a joint configuration. New ones have to be added as non-voters first.
+    fn member_without_joint(&self, next: &Configuration) -> Option<ServerId> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let speaks = |id: &ServerId| {
+            *id == self.me.id
+                || leader.followers.get(id).is_some_and(|p| p.features.contains(Features::JOINT))
+        };
+        let silent = |server: &&raft_types::Server| !speaks(&server.id);
+        next.is_joint().then(|| next.servers().iter().find(silent)).flatten().map(|server| server.id.clone())
+    }
+
+    pub(super) fn note_features(&mut self, from: &ServerId, features: Features) {
+        if let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(from)) {
+            progress.features = features;
+        }
+    }
+
+    fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
+        match next {
             Ok(next) if next == *self.configuration() => {
                 let index = self.configuration_index();
                 self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
@@ -111,11 +149,8 @@ impl RaftCore {
         }
     }
 
-    fn check_change(
-        &self,
-        change: &ConfigurationChange,
-        expected: Option<LogIndex>,
-    ) -> Result<Configuration, Refusal> {
+    /// The configuration in force, if it may be changed now.
+    fn check_change(&self, expected: Option<LogIndex>) -> Result<&Configuration, Refusal> {
         let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
         if leader.transfer.is_some() {
             return Err(Refusal::TransferInProgress);
@@ -128,22 +163,27 @@ impl RaftCore {
         if expected.is_some_and(|expected| expected != index) {
             return Err(Refusal::ConfigurationMoved { index });
         }
-        if index > self.commit {
+        if index > self.commit || self.configuration().is_joint() {
             return Err(Refusal::ChangeInProgress { index });
         }
-        self.configuration().apply(change).map_err(Refusal::Invalid)
+        Ok(self.configuration())
     }
 
     fn begin_change(&mut self, request: RequestId, next: Configuration) {
-        let id = self.append_own(EntryKind::Configuration(next), bytes::Bytes::new(), bytes::Bytes::new());
-        self.update_followers();
+        let index = self.append_configuration(next);
         if let Some(leader) = self.leader_mut() {
-            leader.change = Some((request, id.index));
+            leader.change = Some((request, index));
         }
         self.replicate_to_all();
         // Fewer voters may be enough for what is waiting (catalogue M14).
         self.advance_commit();
         self.confirm_reads();
+    }
+
+    fn append_configuration(&mut self, next: Configuration) -> LogIndex {
+        let id = self.append_own(EntryKind::Configuration(next), bytes::Bytes::new(), bytes::Bytes::new());
+        self.update_followers();
+        id.index
     }
 
     /// Follows exactly the members of the configuration in force, at their present addresses.
@@ -152,7 +192,7 @@ impl RaftCore {
         let (now, next, me) = (self.now, self.log.last().index.next(), self.me.id.clone());
         let Some(leader) = self.leader_mut() else { return };
         leader.followers.retain(|id, _| configuration.server(id).is_some());
-        for server in configuration.servers().iter().filter(|server| server.id != me) {
+        for server in configuration.everyone().filter(|server| server.id != me) {
             let peer = Peer { id: server.id.clone(), address: server.address.clone() };
             leader
                 .followers
@@ -166,6 +206,10 @@ impl RaftCore {
     /// (Raft dissertation, section 4.2.2).
     pub(super) fn finish_change(&mut self) {
         let commit = self.commit;
+        if self.configuration().is_joint() {
+            self.leave_joint();
+            return;
+        }
         let Some(leader) = self.leader_mut() else { return };
         if let Some((request, index)) = leader.change.take_if(|(_, index)| *index <= commit) {
             self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
@@ -176,6 +220,21 @@ impl RaftCore {
             }
             self.become_follower(self.hard_state.term, None);
         }
+    }
+
+    /// Leaves a joint configuration once it is committed, this leader's own or one that it found (catalogue M03, M04).
+    fn leave_joint(&mut self) {
+        if self.configuration_index() > self.commit || !self.is_ready() {
+            return;
+        }
+        let settled = self.configuration().settled();
+        let index = self.append_configuration(settled);
+        if let Some((_, waits_for)) = self.leader_mut().and_then(|leader| leader.change.as_mut()) {
+            *waits_for = index;
+        }
+        self.replicate_to_all();
+        // A single voter may be all that is left.
+        self.advance_commit();
     }
 
     /// The other voter with the longest log.

@@ -43,7 +43,7 @@ impl Entry {
     #[must_use]
     pub fn size(&self) -> usize {
         let members = match &self.kind {
-            EntryKind::Configuration(c) => c.servers().len() * 64,
+            EntryKind::Configuration(c) => (c.servers().len() + c.outgoing().len()) * 64,
             EntryKind::Command | EntryKind::Noop | EntryKind::Barrier => 0,
         };
         self.data.len() + self.extensions.len() + members + 48
@@ -128,6 +128,23 @@ impl Request {
     }
 }
 
+/// What a server can do beyond the hashicorp/raft protocol: one bit each. A server of another kind says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub u64);
+
+impl Features {
+    /// Understands configurations that are joint.
+    pub const JOINT: Self = Self(1);
+    /// Everything this version can do.
+    pub const OURS: Self = Self::JOINT;
+
+    /// Whether all of `wanted` is among these.
+    #[must_use]
+    pub const fn contains(self, wanted: Self) -> bool {
+        self.0 & wanted.0 == wanted.0
+    }
+}
+
 /// Answers a [`Request`] of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -153,6 +170,8 @@ pub enum Response {
         success: bool,
         /// On success the responder's last index. On refusal a hint: the leader need not try above this index.
         last_log: LogIndex,
+        /// What the responder can do beyond the protocol.
+        features: Features,
     },
     /// Answer to [`Request::InstallSnapshot`].
     InstallSnapshot {

@@ -37,7 +37,7 @@ pub use io::{
     Effect, Event, HardState, Input, Outcome, Peer, Refusal, ReplyToken, RequestId, Role, Sequence, Write,
     WriteId,
 };
-pub use message::{Entry, EntryKind, Request, Response, SnapshotMeta};
+pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
 
 use log::Log;
 use membership::Configurations;
@@ -95,6 +95,8 @@ pub struct RaftCore {
     /// When the leader of this term was last heard.
     leader_contact: Option<Time>,
     election_deadline: Time,
+    /// No vote before this moment, but for a hand-over.
+    vote_after: Time,
     log: Log,
     commit: LogIndex,
     applied: LogIndex,
@@ -142,6 +144,7 @@ impl RaftCore {
             leader: None,
             leader_contact: None,
             election_deadline: now,
+            vote_after: Time::ZERO,
             log,
             commit: snapshot_last.index,
             applied: snapshot_last.index,
@@ -153,6 +156,9 @@ impl RaftCore {
         };
         if core.log.term_at(snapshot_last.index) != Some(snapshot_last.term) {
             core.reset_log(snapshot_last);
+        }
+        if core.config.lease_reads && core.hard_state.term > Term(0) {
+            core.vote_after = now + core.config.election_timeout;
         }
         core.reset_election_deadline();
         core.finish(effects);
@@ -176,8 +182,14 @@ impl RaftCore {
     }
 
     /// Takes other tunables from now on; timers that run keep their deadline. The caller has validated them.
+    ///
+    /// What leases rest on stays as it was at the start: the others could not know.
     pub fn reload(&mut self, config: &Config) {
-        self.config = config.clone();
+        let Config { lease_reads, clock_drift_permille, election_timeout, .. } = self.config;
+        self.config = Config { lease_reads, clock_drift_permille, ..config.clone() };
+        if lease_reads {
+            self.config.election_timeout = election_timeout;
+        }
     }
 
     fn dispatch(&mut self, input: Input) {
@@ -194,7 +206,11 @@ impl RaftCore {
             Input::Propose { request, commands } => self.on_propose(request, commands),
             Input::Barrier { request } => self.on_barrier(request),
             Input::Read { request } => self.on_read(request),
+            Input::LeaseRead { request } => self.on_lease_read(request),
             Input::Change { request, change, expected } => self.on_change(request, &change, expected),
+            Input::ChangeMembership { request, changes, expected } => {
+                self.on_change_membership(request, &changes, expected);
+            }
             Input::Transfer { request, to } => self.on_transfer(request, to),
         }
     }
@@ -225,7 +241,8 @@ impl RaftCore {
         match response {
             Response::PreVote { term, granted } => self.on_pre_vote_response(from, sequence, term, granted),
             Response::Vote { granted, .. } => self.on_vote_response(from, sequence, granted),
-            Response::Append { success, last_log, .. } => {
+            Response::Append { success, last_log, features, .. } => {
+                self.note_features(from, features);
                 self.on_append_response(from, sequence, success, last_log);
             }
             Response::InstallSnapshot { success, .. } => self.on_snapshot_response(from, sequence, success),

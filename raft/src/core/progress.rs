@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use raft_types::{EntryId, LogIndex, Time};
 
 use super::io::{Peer, Sequence};
+use super::message::Features;
 
 /// Requests that say nothing about the log and wait unanswered; beyond it no further heartbeat is sent.
 const HEARTBEATS_MAX: usize = 16;
@@ -21,7 +22,7 @@ pub(super) enum Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    Append { prev: LogIndex, last: LogIndex },
+    Append { prev: LogIndex, last: LogIndex, bytes: usize },
     Heartbeat,
     Snapshot { last: EntryId },
     TimeoutNow,
@@ -41,6 +42,8 @@ pub(super) struct Progress {
     pub(super) paused: bool,
     /// A snapshot failed: no other before this moment.
     pub(super) snapshot_after: Time,
+    /// What it has shown that it can do.
+    pub(super) features: Features,
     /// When the newest answered request was **sent** (catalogue L05).
     pub(super) contact: Time,
     /// The newest answered request.
@@ -58,6 +61,7 @@ impl Progress {
             commit_sent: LogIndex::ZERO,
             paused: false,
             snapshot_after: Time::ZERO,
+            features: Features(0),
             contact: now,
             acknowledged: Sequence(0),
             outstanding: BTreeMap::new(),
@@ -81,8 +85,13 @@ impl Progress {
         self.outstanding.remove(&sequence).map(|(_, what)| what)
     }
 
-    pub(super) fn appends_in_flight(&self) -> usize {
-        self.outstanding.values().filter(|(_, what)| matches!(what, Sent::Append { .. })).count()
+    /// How many appends are on their way, and the bytes in them.
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        let appends = self.outstanding.values().filter_map(|(_, what)| match what {
+            Sent::Append { bytes, .. } => Some(*bytes),
+            Sent::Heartbeat | Sent::Snapshot { .. } | Sent::TimeoutNow => None,
+        });
+        appends.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes))
     }
 
     pub(super) fn may_send_heartbeat(&self) -> bool {

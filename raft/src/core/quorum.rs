@@ -1,15 +1,20 @@
-//! Quorum arithmetic over the voters of one configuration. Non-voters never count.
+//! Quorum arithmetic over the voters of one configuration, which may be joint. Non-voters never count.
 
-use raft_types::{Configuration, ServerId};
+use raft_types::{Configuration, Server, ServerId, Suffrage};
 
-/// The highest value that a quorum of the voters has reached; `None` without voters.
+/// The highest value that a quorum of the voters has reached, of both sets while joint; `None` without voters.
 pub(super) fn reached_by_quorum<T: Ord + Copy>(
     configuration: &Configuration,
     value: impl Fn(&ServerId) -> T,
 ) -> Option<T> {
-    let mut values: Vec<T> = configuration.voters().map(|server| value(&server.id)).collect();
-    values.sort_unstable_by(|a, b| b.cmp(a));
-    values.get(configuration.quorum() - 1).copied()
+    let reached = |servers: &[Server]| {
+        let voters = servers.iter().filter(|server| server.suffrage == Suffrage::Voter);
+        let mut values: Vec<T> = voters.map(|server| value(&server.id)).collect();
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        values.get(values.len() / 2).copied()
+    };
+    // `None` is less than any value, so a set without voters decides nothing.
+    configuration.electorates().map(reached).min().flatten()
 }
 
 /// Whether a quorum of the voters satisfies a condition.
@@ -19,8 +24,6 @@ pub(super) fn has_quorum(configuration: &Configuration, holds: impl Fn(&ServerId
 
 #[cfg(test)]
 mod tests {
-    use raft_types::Server;
-
     use super::*;
 
     /// Counts, for every candidate value, who is at least there.
@@ -29,6 +32,15 @@ mod tests {
         let reached =
             |v: u64| configuration.voters().filter(|s| value(&s.id) >= v).count() * 2 > voters && voters > 0;
         configuration.voters().map(|s| value(&s.id)).filter(|v| reached(*v)).max()
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_both_quorums() {
+        let set = |ids: &str| ids.chars().map(|c| Server::voter(c.to_string(), format!("{c}:1"))).collect();
+        let joint = Configuration::joint(set("cde"), set("abc"));
+        let holds = |yes: &str| has_quorum(&joint, |id| yes.contains(id.as_str()));
+        assert!(holds("abde") && holds("cad"));
+        assert!(!holds("abc") && !holds("cde") && !holds("de"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! A round is confirmed only by answers to requests sent after the read came, told apart by numbers that the leader
 //! makes (catalogue L09). All reads that come during a round share the next one.
 
+use raft_types::Time;
+
 use super::RaftCore;
 use super::io::{Effect, Outcome, Refusal, RequestId, Sequence};
 use super::quorum;
@@ -26,6 +28,37 @@ impl RaftCore {
         }
         leader.reads.push_back(PendingRead { request, index, after: None });
         self.start_read_round();
+    }
+
+    pub(super) fn on_lease_read(&mut self, request: RequestId) {
+        match self.lease_until() {
+            Some(until) if until > self.now => {
+                let outcome = Outcome::LeaseRead { index: self.commit, until };
+                self.out.push(Effect::Resolve { request, outcome });
+            }
+            _ => self.on_read(request),
+        }
+    }
+
+    /// Until when nobody else can lead: an election timeout, shortened by what clocks may drift, from when the newest
+    /// requests that a quorum has answered were **sent** (catalogue L05).
+    pub(super) fn lease_until(&self) -> Option<Time> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let usable =
+            self.config.lease_reads && leader.ready && !leader.lease_void && leader.transfer.is_none();
+        if !usable || self.disk_stalled() {
+            return None;
+        }
+        let sent = quorum::reached_by_quorum(self.configuration(), |id| {
+            if *id == self.me.id {
+                return self.now;
+            }
+            let heard = leader.followers.get(id).filter(|progress| progress.acknowledged > Sequence(0));
+            heard.map_or(Time::ZERO, |progress| progress.contact)
+        })?;
+        let drift = self.config.clock_drift_permille;
+        let lease = self.config.election_timeout * (1000 - drift) / (1000 + drift);
+        (sent > Time::ZERO).then(|| sent + lease)
     }
 
     /// Starts a round for the reads that belong to none, unless one is under way. Before the first own entry is

@@ -58,7 +58,9 @@ impl RaftCore {
         if leader.transfer.is_some() {
             return Err(Refusal::TransferInProgress);
         }
-        if leader.uncommitted_bytes >= self.config.uncommitted_bytes_max {
+        if leader.uncommitted_bytes >= self.config.uncommitted_bytes_max
+            || self.log.bytes() >= self.config.log_bytes_max
+        {
             return Err(Refusal::Overloaded);
         }
         Ok(())
@@ -110,9 +112,12 @@ impl RaftCore {
     /// The next entry to send and in which mode; `None` while nothing may be sent.
     fn may_send(&self, id: &ServerId) -> Option<(LogIndex, Mode)> {
         let progress = self.progress(id)?;
+        let (count, bytes) = progress.in_flight();
         let allowed = match progress.mode {
-            Mode::Probe => !progress.paused && progress.appends_in_flight() == 0,
-            Mode::Replicate => progress.appends_in_flight() < self.config.inflight_max,
+            Mode::Probe => !progress.paused && count == 0,
+            Mode::Replicate => {
+                count < self.config.inflight_max && (count == 0 || bytes < self.config.inflight_bytes_max)
+            }
             Mode::Snapshot => false,
         };
         allowed.then_some((progress.next, progress.mode))
@@ -122,10 +127,11 @@ impl RaftCore {
         let sequence = self.take_sequence();
         let (now, term, commit) = (self.now, self.hard_state.term, self.commit);
         let last = entries.last().map_or(prev.index, |entry| entry.id.index);
+        let bytes = entries.iter().map(Entry::size).sum();
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(id)) else {
             return;
         };
-        progress.sent(sequence, now, Sent::Append { prev: prev.index, last });
+        progress.sent(sequence, now, Sent::Append { prev: prev.index, last, bytes });
         progress.commit_sent = commit;
         if progress.mode == Mode::Replicate {
             progress.next = last.next();
@@ -162,7 +168,7 @@ impl RaftCore {
             leader.heartbeat_due = now + interval;
             for progress in leader.followers.values_mut() {
                 progress.paused = false;
-                if progress.appends_in_flight() == 0 {
+                if progress.in_flight().0 == 0 {
                     // A heartbeat carries no commit index, and a follower that was restarted has forgotten its own.
                     progress.commit_sent = LogIndex::ZERO;
                 }

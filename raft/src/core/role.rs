@@ -48,6 +48,8 @@ pub(super) struct Leader {
     pub(super) reads: VecDeque<PendingRead>,
     /// The first request number of the read round under way.
     pub(super) read_round: Option<Sequence>,
+    /// Somebody was told to campaign in this term: whenever that arrives, it is elected past all leases (catalogue L04).
+    pub(super) lease_void: bool,
 }
 
 #[derive(Debug)]

@@ -240,6 +240,83 @@ fn one_change_at_a_time_and_only_on_the_expected_configuration() {
     assert_eq!(net.outcomes[&third], Outcome::Refused(Refusal::ConfigurationMoved { index }));
 }
 
+fn voter(id: &str) -> ConfigurationChange {
+    ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").into() }
+}
+
+fn gone(id: &str) -> ConfigurationChange {
+    ConfigurationChange::RemoveServer { id: id.into() }
+}
+
+fn voters(net: &Net, at: &str) -> Vec<String> {
+    net.core(at).configuration().voters().map(|server| server.id.to_string()).collect()
+}
+
+/// Three voters and two caught-up non-voters.
+fn three_and_two() -> Net {
+    let mut net = Net::new(&["a", "b", "c"], &["d", "e"]);
+    net.pass(200);
+    for id in ["d", "e"] {
+        net.change(
+            "a",
+            ConfigurationChange::AddNonvoter { id: id.into(), address: format!("{id}:1").into() },
+        );
+    }
+    net
+}
+
+#[test]
+fn several_servers_change_at_once_and_the_joint_configuration_is_left() {
+    let mut net = three_and_two();
+    let changes = vec![voter("d"), voter("e"), gone("a"), gone("b")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    let Outcome::Changed { index } = net.outcomes[&request] else { panic!("{:?}", net.outcomes[&request]) };
+    assert_eq!(voters(&net, "c"), ["c", "d", "e"]);
+    assert_eq!(net.core("c").configuration_index(), index);
+    net.pass(2000);
+    assert!(["c", "d", "e"].contains(&net.leader().as_str()), "the old leader is no member any more");
+}
+
+#[test]
+fn while_joint_both_quorums_are_needed() {
+    let mut net = three_and_two();
+    // Of the new voters c, d, e only c can be reached.
+    net.isolated.extend(["d".into(), "e".into()]);
+    let changes = vec![voter("d"), voter("e"), gone("a"), gone("b")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    let write = net.propose("a");
+    assert!(matches!(net.outcomes[&write], Outcome::Proposed { .. }));
+    assert!(!net.outcomes.contains_key(&request));
+    assert!(net.core("a").configuration_index() > net.core("a").commit_index());
+    let second = net.change("a", ConfigurationChange::DemoteVoter { id: "b".into() });
+    assert!(matches!(net.outcomes[&second], Outcome::Refused(Refusal::ChangeInProgress { .. })));
+}
+
+#[test]
+fn the_next_leader_leaves_a_joint_configuration_that_it_finds() {
+    let mut net = three_and_two();
+    net.isolated.extend(["d".into(), "e".into()]);
+    let changes = vec![voter("d"), voter("e"), gone("b")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    assert!(net.core("b").configuration().is_joint());
+    net.isolated = vec!["a".into()];
+    net.pass(5000);
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::LeadershipLost));
+    let leader = net.leader();
+    assert_ne!(leader, "a");
+    assert_eq!(voters(&net, &leader), ["a", "c", "d", "e"]);
+    assert!(!net.core(&leader).configuration().is_joint());
+}
+
+#[test]
+fn servers_that_have_not_shown_that_they_understand_are_not_changed_together() {
+    let mut net = Net::new(&["a", "b", "c"], &["d", "e"]);
+    net.pass(200);
+    let changes = vec![voter("d"), voter("e")];
+    let request = net.request("a", |request| Input::ChangeMembership { request, changes, expected: None });
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::NotSpoken { server: "d".into() }));
+}
+
 #[test]
 fn a_leader_that_removes_itself_hands_over() {
     let mut net = Net::new(&["a", "b", "c"], &[]);
@@ -289,6 +366,68 @@ fn reads_wait_for_a_quorum() {
     assert!(!net.outcomes.contains_key(&waiting));
     net.pass(1000);
     assert_eq!(net.outcomes[&waiting], Outcome::Refused(Refusal::NotLeader { leader: None }));
+}
+
+/// A cluster whose members all use leases.
+fn with_leases() -> Net {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    for core in net.cores.values_mut() {
+        core.config.lease_reads = true;
+    }
+    net.pass(200);
+    net
+}
+
+fn lease(net: &mut Net, at: &str) -> Option<Outcome> {
+    let request = net.request(at, |request| Input::LeaseRead { request });
+    net.outcomes.get(&request).cloned()
+}
+
+#[test]
+fn a_lease_ends_before_anybody_else_can_be_elected() {
+    let mut net = with_leases();
+    let Some(Outcome::LeaseRead { until, .. }) = lease(&mut net, "a") else { panic!("a lease") };
+    assert!(until < net.now + Config::default().election_timeout);
+    net.isolated.push("a".into());
+    let term = net.core("a").term();
+    loop {
+        net.pass(10);
+        let others_lead = net.cores.values().any(|core| core.role() == Role::Leader && core.term() > term);
+        let held = matches!(lease(&mut net, "a"), Some(Outcome::LeaseRead { .. }));
+        assert!(!(others_lead && held), "a lease while another leads");
+        if others_lead {
+            break;
+        }
+    }
+}
+
+#[test]
+fn telling_somebody_to_campaign_ends_the_lease_for_the_term() {
+    let mut net = with_leases();
+    assert!(matches!(lease(&mut net, "a"), Some(Outcome::LeaseRead { .. })));
+    net.isolated.push("b".into());
+    let request = net.request("a", |request| Input::Transfer { request, to: Some("b".into()) });
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::TransferFailed));
+    net.pass(100);
+    assert!(matches!(lease(&mut net, "a"), Some(Outcome::Read { .. })), "asks a quorum instead");
+}
+
+#[test]
+fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
+    let config = Config { lease_reads: true, ..Config::default() };
+    let hard_state = HardState { term: Term(1), voted_for: None };
+    let persisted = Persisted { hard_state, ..Persisted::default() };
+    let me = Peer::new("b", "b:1");
+    let mut core = RaftCore::restore(me, &config, 1, Time::ZERO, persisted, &mut Vec::new()).expect("a disk");
+    let mut ask = |now: Time, transfer| {
+        let request = Request::Vote { term: Term(2), last: EntryId::default(), transfer };
+        let mut effects = Vec::new();
+        let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1) };
+        core.step(now, input, &mut effects);
+        core.hard_state().voted_for.is_some()
+    };
+    assert!(!ask(Time::from_millis(399), false));
+    assert!(ask(Time::from_millis(399), true));
 }
 
 #[test]

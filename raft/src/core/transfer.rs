@@ -49,9 +49,9 @@ impl RaftCore {
     pub(super) fn send_timeout_now(&mut self, to: &ServerId) {
         let sequence = self.take_sequence();
         let (now, term) = (self.now, self.hard_state.term);
-        let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
-            return;
-        };
+        let Some(leader) = self.leader_mut() else { return };
+        leader.lease_void = true;
+        let Some(progress) = leader.followers.get_mut(to) else { return };
         progress.sent(sequence, now, Sent::TimeoutNow);
         let to = progress.peer.clone();
         let request = Request::TimeoutNow { term: Some(term) };
@@ -85,8 +85,8 @@ impl RaftCore {
     pub(super) fn on_timeout_now(&mut self, from: &Peer, term: Option<Term>, reply: ReplyToken) {
         let of_this_term = term.is_none_or(|term| term == self.hard_state.term);
         let of_the_leader = self.leader.as_ref().is_some_and(|leader| leader.id == from.id);
-        let mine_to_take = self.configuration().is_voter(&self.me.id) && !self.disk_stalled();
-        if of_this_term && of_the_leader && mine_to_take && !matches!(self.role, RoleState::Leader(_)) {
+        if of_this_term && of_the_leader && self.may_campaign() && !matches!(self.role, RoleState::Leader(_))
+        {
             self.out.push(Effect::Respond { reply, response: Response::TimeoutNow });
             self.campaign(true);
         } else {

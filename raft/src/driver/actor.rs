@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::LeaseRead;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
 use super::observe::{Leadership, Metrics, metrics_of};
@@ -52,6 +53,9 @@ pub(super) enum Command {
     Read {
         reply: oneshot::Sender<Result<LogIndex, ReadError>>,
     },
+    LeaseRead {
+        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
+    },
     Bootstrap {
         configuration: Configuration,
         reply: oneshot::Sender<Result<(), BootstrapError>>,
@@ -65,10 +69,17 @@ pub(super) enum Command {
         to: Option<ServerId>,
         reply: oneshot::Sender<Result<(), TransferError>>,
     },
+    ChangeMembership {
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
+    },
     Snapshot {
         reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
     },
 }
+
+type LeaseWaiter = (LeaseRead, oneshot::Sender<Result<LeaseRead, ReadError>>);
 
 /// What the threads report.
 pub(super) enum Report {
@@ -110,6 +121,7 @@ pub(super) struct Actor {
     waiters: BTreeMap<RequestId, Waiter>,
     pending: VecDeque<Pending>,
     reads: BTreeMap<LogIndex, Vec<oneshot::Sender<Result<LogIndex, ReadError>>>>,
+    lease_reads: BTreeMap<LogIndex, Vec<LeaseWaiter>>,
     reports: mpsc::Receiver<Report>,
     pub(super) report_sender: mpsc::Sender<Report>,
     metrics: watch::Sender<Arc<Metrics>>,
@@ -149,6 +161,7 @@ impl Actor {
             waiters: BTreeMap::new(),
             pending: VecDeque::new(),
             reads: BTreeMap::new(),
+            lease_reads: BTreeMap::new(),
             reports,
             report_sender,
             metrics,
@@ -322,11 +335,15 @@ impl Actor {
                 Input::Barrier { request: self.wait(Waiter::Proposals(vec![reply])) }
             }
             Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
+            Command::LeaseRead { reply } => Input::LeaseRead { request: self.wait(Waiter::LeaseRead(reply)) },
             Command::Bootstrap { configuration, reply } => {
                 Input::Bootstrap { request: self.wait(Waiter::Bootstrap(reply)), configuration }
             }
             Command::Change { change, expected, reply } => {
                 Input::Change { request: self.wait(Waiter::Change(reply)), change, expected }
+            }
+            Command::ChangeMembership { changes, expected, reply } => {
+                Input::ChangeMembership { request: self.wait(Waiter::Change(reply)), changes, expected }
             }
             Command::Transfer { to, reply } => {
                 Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
@@ -429,6 +446,10 @@ impl Actor {
                 self.reads.entry(index).or_default().push(reply);
                 self.serve_reads();
             }
+            (Outcome::Read { index }, Waiter::LeaseRead(reply)) => self.serve_at(index, None, reply),
+            (Outcome::LeaseRead { index, until }, Waiter::LeaseRead(reply)) => {
+                self.serve_at(index, Some(until), reply);
+            }
             (Outcome::Changed { index }, Waiter::Change(reply)) => {
                 self.publish_now();
                 let _ = reply.send(Ok(index));
@@ -450,11 +471,26 @@ impl Actor {
             Event::Leader { leader } => debug!(leader = ?leader.as_ref().map(|l| &l.id), "leader"),
             Event::Configuration { index } => {
                 let members: Vec<ServerId> =
-                    self.core.configuration().servers().iter().map(|s| s.id.clone()).collect();
+                    self.core.configuration().everyone().map(|s| s.id.clone()).collect();
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
             }
             Event::Ready { .. } => {}
+        }
+    }
+
+    fn serve_at(
+        &mut self,
+        index: LogIndex,
+        until: Option<Time>,
+        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
+    ) {
+        let until = until.map(|until| self.start + until.since(Time::ZERO));
+        let read = LeaseRead { index, until };
+        if index <= self.core.applied_index() {
+            let _ = reply.send(Ok(read));
+        } else {
+            self.lease_reads.entry(index).or_default().push((read, reply));
         }
     }
 
@@ -466,6 +502,13 @@ impl Actor {
             let (index, waiting) = first.remove_entry();
             for reply in waiting {
                 let _ = reply.send(Ok(index));
+            }
+        }
+        while let Some(first) = self.lease_reads.first_entry()
+            && *first.key() <= applied
+        {
+            for (read, reply) in first.remove() {
+                let _ = reply.send(Ok(read));
             }
         }
     }
@@ -547,9 +590,9 @@ impl Actor {
 
     async fn stop(self) {
         self.transport.shutdown();
-        let Self { disk, apply, reports, pending, waiters, reads, replies, .. } = self;
+        let Self { disk, apply, reports, pending, waiters, reads, lease_reads, replies, .. } = self;
         // Dropped replies tell whoever waits that the server has stopped.
-        drop((reports, pending, waiters, reads, replies));
+        drop((reports, pending, waiters, reads, lease_reads, replies));
         for ended in [disk.stop(), apply.stop()] {
             if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
                 warn!("a thread is stuck in a system call and was left behind");

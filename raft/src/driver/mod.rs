@@ -69,6 +69,23 @@ pub struct Applied {
     pub response: Bytes,
 }
 
+/// Permission to read the state machine, see [`Raft::lease_read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRead {
+    /// The state machine has applied everything up to here.
+    pub index: LogIndex,
+    until: Option<tokio::time::Instant>,
+}
+
+impl LeaseRead {
+    /// Whether the lease still holds; to be asked after the state was read, for the process may have been paused in between
+    /// (catalogue L07).
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.until.is_none_or(|until| tokio::time::Instant::now() < until)
+    }
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigurationState {
@@ -274,6 +291,15 @@ impl Raft {
         self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
 
+    /// Like [`Raft::linearizable_read`], but by lease where one is held ([`Config::lease_reads`]): no message is sent. Read
+    /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. Safe to drop.
+    pub async fn lease_read(&self) -> Result<LeaseRead, ReadError> {
+        self.ask_now(|reply| Command::LeaseRead { reply }, ReadError::Overloaded, ReadError::Stopped).await
+    }
+
     /// The configuration in force as of the last metrics, at most 20 ms old.
     #[must_use]
     pub fn configuration(&self) -> ConfigurationState {
@@ -336,6 +362,24 @@ impl Raft {
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ChangeError> {
         self.change(ConfigurationChange::RemoveServer { id }, expected).await
+    }
+
+    /// Makes several changes take effect together: through a joint configuration where more than one vote changes hands,
+    /// and left automatically, by the next leader if this one fails. Answers where the configuration stands in which
+    /// all of it is done.
+    ///
+    /// Servers to become voters must be members already, so that they have caught up and shown that they understand joint
+    /// configurations.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn change_membership(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        let ask = self.ask(|reply| Command::ChangeMembership { changes, expected, reply });
+        ask.await.unwrap_or(Err(ChangeError::Stopped))
     }
 
     async fn change(

@@ -97,8 +97,7 @@ pub(super) fn metrics_of(core: &RaftCore, start: tokio::time::Instant) -> Metric
     let instant = |time: Time| (start + time.since(Time::ZERO)).into_std();
     let peers = core
         .configuration()
-        .servers()
-        .iter()
+        .everyone()
         .filter_map(|server| {
             let view = core.follower(&server.id)?;
             let peer = PeerMetrics {

@@ -3,6 +3,7 @@
 use raft_types::LogIndex;
 use tokio::sync::oneshot;
 
+use super::LeaseRead;
 use super::apply::ApplyReply;
 use crate::core::Refusal;
 use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, TransferError};
@@ -13,6 +14,7 @@ pub(super) enum Waiter {
     Proposals(Vec<ApplyReply>),
     Bootstrap(oneshot::Sender<Result<(), BootstrapError>>),
     Read(oneshot::Sender<Result<LogIndex, ReadError>>),
+    LeaseRead(oneshot::Sender<Result<LeaseRead, ReadError>>),
     Change(oneshot::Sender<Result<LogIndex, ChangeError>>),
     Transfer(oneshot::Sender<Result<(), TransferError>>),
 }
@@ -27,6 +29,7 @@ impl Waiter {
             }
             Self::Bootstrap(reply) => drop(reply.send(Err(bootstrap_error(refusal)))),
             Self::Read(reply) => drop(reply.send(Err(read_error(refusal)))),
+            Self::LeaseRead(reply) => drop(reply.send(Err(read_error(refusal)))),
             Self::Change(reply) => drop(reply.send(Err(change_error(refusal)))),
             Self::Transfer(reply) => drop(reply.send(Err(transfer_error(refusal)))),
         }
@@ -65,6 +68,7 @@ fn change_error(refusal: &Refusal) -> ChangeError {
         Refusal::ChangeInProgress { index } => ChangeError::ChangeInProgress { index: *index },
         Refusal::ConfigurationMoved { index } => ChangeError::ConfigurationMoved { index: *index },
         Refusal::Invalid(error) => ChangeError::Invalid(error.clone()),
+        Refusal::NotSpoken { server } => ChangeError::NotSpoken { server: server.clone() },
         Refusal::StorageFailed => ChangeError::Stopped,
         _ => ChangeError::OutcomeUnknown,
     }

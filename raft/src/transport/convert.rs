@@ -14,7 +14,7 @@ use super::wire::{
     RequestPreVoteResponse, RequestVoteRequest, RequestVoteResponse, ResponseBody, ResponseFrame, TimeFormat,
     TimeoutNowRequest, TimeoutNowResponse, Timestamp,
 };
-use crate::core::{Entry, EntryKind, Peer, Request, Response, SnapshotMeta};
+use crate::core::{Entry, EntryKind, Features, Peer, Request, Response, SnapshotMeta};
 
 /// What hashicorp/raft answers to a version that it does not speak.
 const UNSUPPORTED_PROTOCOL: &str = "operation not supported with current protocol version";
@@ -194,7 +194,7 @@ impl Local {
     pub(crate) fn response(&self, response: &Response) -> ResponseFrame {
         let header = || self.header.clone();
         ResponseFrame::ok(match *response {
-            Response::Append { term, success, last_log } => {
+            Response::Append { term, success, last_log, features } => {
                 ResponseBody::AppendEntries(AppendEntriesResponse {
                     header: header(),
                     term: term.0,
@@ -202,6 +202,7 @@ impl Local {
                     success,
                     // A refusal comes with a hint where to try next, so there is nothing to wait for.
                     no_retry_backoff: !success,
+                    features: features.0,
                 })
             }
             Response::Vote { term, granted } => ResponseBody::RequestVote(RequestVoteResponse {
@@ -237,37 +238,42 @@ const fn entry_type(kind: &EntryKind) -> u8 {
 }
 
 fn encode_configuration(configuration: &Configuration) -> Bytes {
+    let outgoing = configuration.is_joint().then(|| encode_servers(configuration.outgoing()));
+    wire::Configuration { servers: Some(encode_servers(configuration.servers())), outgoing }.encode()
+}
+
+fn encode_servers(servers: &[Server]) -> Vec<wire::Server> {
     let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let servers = configuration
-        .servers()
-        .iter()
-        .map(|server| wire::Server {
-            suffrage: match server.suffrage {
-                Suffrage::Voter => 0,
-                Suffrage::Nonvoter => 1,
-            },
-            id: text(server.id.as_str()),
-            address: text(server.address.as_str()),
-        })
-        .collect();
-    wire::Configuration { servers: Some(servers) }.encode()
+    let encode = |server: &Server| wire::Server {
+        suffrage: match server.suffrage {
+            Suffrage::Voter => 0,
+            Suffrage::Nonvoter => 1,
+        },
+        id: text(server.id.as_str()),
+        address: text(server.address.as_str()),
+    };
+    servers.iter().map(encode).collect()
 }
 
 fn decode_configuration(bytes: Bytes, limits: &Limits) -> Result<Configuration, Nonsense> {
-    let servers = wire::Configuration::decode(bytes, limits)?.servers.unwrap_or_default();
-    let server = |server: &wire::Server| {
-        Ok(Server {
-            id: name(&server.id, "a server's id")?.into(),
-            address: name(&server.address, "a server's address")?.into(),
-            suffrage: match server.suffrage {
-                0 => Suffrage::Voter,
-                // A staging server does not vote; no released hashicorp/raft promotes one by itself.
-                1 | 2 => Suffrage::Nonvoter,
-                other => return Err(Nonsense::Suffrage(other)),
-            },
-        })
-    };
-    Ok(Configuration::new(servers.iter().map(server).collect::<Result<_, Nonsense>>()?))
+    let wire::Configuration { servers, outgoing } = wire::Configuration::decode(bytes, limits)?;
+    let decode =
+        |list: Option<Vec<wire::Server>>| list.unwrap_or_default().iter().map(decode_server).collect();
+    let servers: Result<_, Nonsense> = decode(servers);
+    Ok(Configuration::joint(servers?, decode(outgoing)?))
+}
+
+fn decode_server(server: &wire::Server) -> Result<Server, Nonsense> {
+    Ok(Server {
+        id: name(&server.id, "a server's id")?.into(),
+        address: name(&server.address, "a server's address")?.into(),
+        suffrage: match server.suffrage {
+            0 => Suffrage::Voter,
+            // A staging server does not vote; no released hashicorp/raft promotes one by itself.
+            1 | 2 => Suffrage::Nonvoter,
+            other => return Err(Nonsense::Suffrage(other)),
+        },
+    })
 }
 
 /// The older form of a configuration: the addresses of the voters, which are their ids as well.
@@ -442,7 +448,8 @@ pub(crate) fn read_response(
     let (header, response) = match body {
         ResponseBody::AppendEntries(body) => {
             let last_log = LogIndex(number(body.last_log, "last index")?);
-            (body.header, Response::Append { term: term(body.term)?, success: body.success, last_log })
+            let (success, features) = (body.success, Features(body.features));
+            (body.header, Response::Append { term: term(body.term)?, success, last_log, features })
         }
         ResponseBody::RequestVote(body) => {
             (body.header, Response::Vote { term: term(body.term)?, granted: body.granted })

@@ -37,44 +37,85 @@ impl Server {
 }
 
 /// The members of a cluster, in the order in which they were added.
+///
+/// While several servers change at once it is *joint* (Raft paper, section 6): everything needs a quorum of the new voters
+/// and a quorum of the voters that are being left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
     servers: Vec<Server>,
+    /// The members that are being left; empty unless joint.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    outgoing: Vec<Server>,
 }
 
 impl Configuration {
     /// Takes any list, also one that [`Configuration::validate`] refuses: decoders and tests need that.
     #[must_use]
     pub const fn new(servers: Vec<Server>) -> Self {
-        Self { servers }
+        Self { servers, outgoing: Vec::new() }
     }
 
-    /// All members.
+    /// A joint configuration on the way from `outgoing` to `servers`; not joint if `outgoing` is empty.
+    #[must_use]
+    pub const fn joint(servers: Vec<Server>, outgoing: Vec<Server>) -> Self {
+        Self { servers, outgoing }
+    }
+
+    /// The members; while joint, the new ones.
     #[must_use]
     pub fn servers(&self) -> &[Server] {
         &self.servers
     }
 
-    /// The member with this id.
+    /// The members that are being left; empty unless joint.
+    #[must_use]
+    pub fn outgoing(&self) -> &[Server] {
+        &self.outgoing
+    }
+
+    /// Whether two sets of voters must agree.
+    #[must_use]
+    pub const fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// The configuration that a joint one leads to; itself otherwise.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        Self::new(self.servers.clone())
+    }
+
+    /// Everybody who receives the log: the members and, while joint, those who are being left.
+    pub fn everyone(&self) -> impl Iterator<Item = &Server> {
+        let leaving = |server: &&Server| !self.servers.iter().any(|s| s.id == server.id);
+        self.servers.iter().chain(self.outgoing.iter().filter(leaving))
+    }
+
+    /// The one with this id, among everybody who receives the log.
     #[must_use]
     pub fn server(&self, id: &ServerId) -> Option<&Server> {
-        self.servers.iter().find(|s| s.id == *id)
+        self.servers.iter().chain(&self.outgoing).find(|s| s.id == *id)
     }
 
-    /// The member at this address.
+    /// The one at this address, among everybody who receives the log.
     #[must_use]
     pub fn server_at(&self, address: &ServerAddress) -> Option<&Server> {
-        self.servers.iter().find(|s| s.address == *address)
+        self.servers.iter().chain(&self.outgoing).find(|s| s.address == *address)
     }
 
-    /// Whether this server is a member that votes.
+    /// Whether this server votes, in either set while joint.
     #[must_use]
     pub fn is_voter(&self, id: &ServerId) -> bool {
-        self.server(id).is_some_and(|s| s.suffrage == Suffrage::Voter)
+        self.electorates().any(|set| set.iter().any(|s| s.id == *id && s.suffrage == Suffrage::Voter))
     }
 
-    /// The voting members.
+    /// The sets of servers of which each must have a quorum of its voters: one, or two while joint.
+    pub fn electorates(&self) -> impl Iterator<Item = &[Server]> {
+        [self.servers.as_slice(), self.outgoing.as_slice()].into_iter().take(1 + usize::from(self.is_joint()))
+    }
+
+    /// The voting members; while joint, the new ones.
     pub fn voters(&self) -> impl Iterator<Item = &Server> {
         self.servers.iter().filter(|s| s.suffrage == Suffrage::Voter)
     }
@@ -100,16 +141,20 @@ impl Configuration {
     /// Checks what every configuration in a log must satisfy.
     ///
     /// # Errors
-    /// Empty or repeated ids and addresses, and a configuration in which nobody votes.
+    /// Empty or repeated ids and addresses, and a set of members in which nobody votes.
     pub fn validate(&self) -> Result<(), ConfigurationError> {
-        for (position, server) in self.servers.iter().enumerate() {
+        self.electorates().try_for_each(Self::validate_set)
+    }
+
+    fn validate_set(servers: &[Server]) -> Result<(), ConfigurationError> {
+        for (position, server) in servers.iter().enumerate() {
             if server.id.is_empty() {
                 return Err(ConfigurationError::EmptyId { address: server.address.clone() });
             }
             if server.address.is_empty() {
                 return Err(ConfigurationError::EmptyAddress { id: server.id.clone() });
             }
-            for earlier in &self.servers[..position] {
+            for earlier in &servers[..position] {
                 if earlier.id == server.id {
                     return Err(ConfigurationError::RepeatedId { id: server.id.clone() });
                 }
@@ -122,10 +167,29 @@ impl Configuration {
                 }
             }
         }
-        if self.voters_count() == 0 {
-            return Err(ConfigurationError::NoVoters);
+        if servers.iter().any(|s| s.suffrage == Suffrage::Voter) {
+            Ok(())
+        } else {
+            Err(ConfigurationError::NoVoters)
         }
-        Ok(())
+    }
+
+    /// The joint configuration through which several changes take effect at once, or the plain one if at most one vote
+    /// changes hands, for then any two quorums share a server anyway.
+    ///
+    /// # Errors
+    /// Those of [`Configuration::apply`], for the result of all changes together.
+    pub fn apply_all(&self, changes: &[ConfigurationChange]) -> Result<Self, ConfigurationError> {
+        let mut next = self.clone();
+        for change in changes {
+            next.change(change)?;
+        }
+        next.validate()?;
+        let differs = |a: &Self, b: &Self| a.voters().filter(|s| !b.is_voter(&s.id)).count();
+        if differs(self, &next) + differs(&next, self) > 1 {
+            next.outgoing.clone_from(&self.servers);
+        }
+        Ok(next)
     }
 
     /// The configuration after one single-server change. Any quorum of the result and any quorum of `self` share a
@@ -138,33 +202,41 @@ impl Configuration {
     /// An unknown server to demote or remove, and whatever [`Configuration::validate`] finds in the result.
     pub fn apply(&self, change: &ConfigurationChange) -> Result<Self, ConfigurationError> {
         let mut next = self.clone();
-        let known = next.servers.iter().position(|s| s.id == *change.id());
+        next.change(change)?;
+        next.validate()?;
+        Ok(next)
+    }
+
+    fn change(&mut self, change: &ConfigurationChange) -> Result<(), ConfigurationError> {
+        if self.is_joint() {
+            return Err(ConfigurationError::Joint);
+        }
+        let known = self.servers.iter().position(|s| s.id == *change.id());
         match (change, known) {
             (ConfigurationChange::AddVoter { address, .. }, Some(at)) => {
-                next.servers[at].address = address.clone();
-                next.servers[at].suffrage = Suffrage::Voter;
+                self.servers[at].address = address.clone();
+                self.servers[at].suffrage = Suffrage::Voter;
             }
             (ConfigurationChange::AddNonvoter { address, .. }, Some(at)) => {
-                next.servers[at].address = address.clone();
+                self.servers[at].address = address.clone();
             }
             (ConfigurationChange::AddVoter { id, address }, None) => {
-                next.servers.push(Server::voter(id.clone(), address.clone()));
+                self.servers.push(Server::voter(id.clone(), address.clone()));
             }
             (ConfigurationChange::AddNonvoter { id, address }, None) => {
-                next.servers.push(Server::nonvoter(id.clone(), address.clone()));
+                self.servers.push(Server::nonvoter(id.clone(), address.clone()));
             }
             (ConfigurationChange::DemoteVoter { .. }, Some(at)) => {
-                next.servers[at].suffrage = Suffrage::Nonvoter;
+                self.servers[at].suffrage = Suffrage::Nonvoter;
             }
             (ConfigurationChange::RemoveServer { .. }, Some(at)) => {
-                next.servers.remove(at);
+                self.servers.remove(at);
             }
             (ConfigurationChange::DemoteVoter { id } | ConfigurationChange::RemoveServer { id }, None) => {
                 return Err(ConfigurationError::UnknownServer { id: id.clone() });
             }
         }
-        next.validate()?;
-        Ok(next)
+        Ok(())
     }
 }
 
@@ -252,6 +324,8 @@ pub enum ConfigurationError {
     },
     /// Nobody would vote, so nothing could ever be decided again.
     NoVoters,
+    /// The configuration is on its way to another one; it cannot be changed before it is there.
+    Joint,
     /// The server to demote or remove is no member.
     UnknownServer {
         /// The id asked for.
@@ -269,6 +343,7 @@ impl fmt::Display for ConfigurationError {
                 write!(f, "address {address} of server {second} already belongs to server {first}")
             }
             Self::NoVoters => f.write_str("the configuration would have no voter"),
+            Self::Joint => f.write_str("a change of several servers is under way"),
             Self::UnknownServer { id } => write!(f, "server {id} is not in the configuration"),
         }
     }
@@ -300,6 +375,23 @@ mod tests {
         let next = three().apply(&change).expect("a plain address change");
         assert!(next.is_voter(&"a".into()));
         assert_eq!(next.server(&"a".into()).expect("still there").address, "a:2".into());
+    }
+
+    fn add(id: &str) -> ConfigurationChange {
+        ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").into() }
+    }
+
+    #[test]
+    fn several_votes_change_hands_through_a_joint_configuration() {
+        let swap = [add("c"), ConfigurationChange::RemoveServer { id: "a".into() }];
+        let joint = three().apply_all(&swap).expect("a valid swap");
+        assert!(joint.is_joint() && joint.is_voter(&"a".into()) && joint.is_voter(&"c".into()));
+        assert_eq!(joint.everyone().count(), 3);
+        assert_eq!(joint.apply(&add("d")), Err(ConfigurationError::Joint));
+        let settled = joint.settled();
+        assert!(!settled.is_joint() && !settled.is_voter(&"a".into()));
+        let one = three().apply_all(&[add("c")]).expect("a valid promotion");
+        assert!(!one.is_joint(), "one vote more needs no second set");
     }
 
     #[test]

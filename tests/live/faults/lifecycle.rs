@@ -51,3 +51,16 @@ fn a_server_that_is_asked_to_stop_does_and_comes_back() {
     cluster.settle();
     cluster.serves("all three");
 }
+
+#[test]
+fn a_server_that_leaves_is_removed_and_ends() {
+    let mut cluster = Cluster::start(3);
+    cluster.add("n4", &[]);
+    voters(&cluster, 4);
+    let answer = live_tests::http::put(&cluster.agents[3].url("/v1/agent/leave"), b"");
+    assert_eq!(answer.map(|answer| answer.status), Ok(200));
+    let status = cluster.agents[3].ended();
+    assert!(status.success(), "{status}");
+    voters(&cluster, 3);
+    cluster.serves("the rest");
+}

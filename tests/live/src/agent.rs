@@ -142,10 +142,18 @@ impl Agent {
     /// # Panics
     /// If it does not run, or does not stop.
     pub fn terminate(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("a running server");
-        let id = child.id().to_string();
+        let id = self.child.as_ref().expect("a running server").id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-        crate::wait("the server to stop", || match child.try_wait() {
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running server");
+        crate::wait("the server to end", || match child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err("it still runs".to_owned()),
             Err(error) => Err(error.to_string()),

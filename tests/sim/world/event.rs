@@ -1,6 +1,6 @@
 //! What can happen in a world, and when.
 
-use raft::core::{Response, Sequence, WriteId};
+use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
@@ -104,6 +104,15 @@ pub enum Event {
         /// The one that takes its place, once there is one.
         fresh: Option<usize>,
     },
+    /// A client's request reaches a server that stood still when it was sent.
+    Ask {
+        /// Which.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// The request.
+        input: Box<Input>,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
@@ -150,6 +159,7 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::DiskDone { node, .. }
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
+        | Event::Ask { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
         Event::Restart { .. }
         | Event::Replace { .. }

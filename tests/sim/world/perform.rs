@@ -145,8 +145,8 @@ impl World {
             (Some(Mutant::GrantForged), Response::Vote { term, granted: false }) => {
                 Response::Vote { term, granted: true }
             }
-            (Some(Mutant::AckForged), Response::Append { term, success: false, last_log }) => {
-                Response::Append { term, success: true, last_log }
+            (Some(Mutant::AckForged), Response::Append { term, success: false, last_log, features }) => {
+                Response::Append { term, success: true, last_log, features }
             }
             (_, response) => response,
         }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -85,6 +86,10 @@ impl Call {
 }
 
 async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    // Announced to be so large that not even throwing it away is worth the while.
+    if body.size_hint().lower() > (limit + DRAIN_BYTES_MAX) as u64 {
+        return Err(ApiError::TooLarge { limit });
+    }
     let mut bytes = BytesMut::new();
     let mut read = 0;
     while let Some(frame) = body.frame().await {

@@ -41,7 +41,7 @@ fn decimal(value: u128, unit: u128) -> String {
     format!("{whole}.{}", fraction.trim_end_matches('0'))
 }
 
-/// Reads what [`format`] writes, and a bare number as nanoseconds.
+/// Reads what [`format()`] writes, and a bare number as nanoseconds.
 ///
 /// # Errors
 /// Anything else, negative durations included: none of the settings and parameters here can be negative.

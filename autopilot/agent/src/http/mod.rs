@@ -1,6 +1,6 @@
 //! The HTTP API: Consul's paths, parameters, statuses and shapes, answered by any server.
 //!
-//! [`router`] maps paths to handlers and does no I/O; [`serve`] runs it on a listener within limits on connections,
+//! `router` maps paths to handlers and does no I/O; `serve` runs it on a listener within limits on connections,
 //! headers and bodies. Each endpoint says where it is answered: here, at the leader, or at the leader unless the client
 //! asked for `stale`. In reading order: `call`, `forward`, then one file per family of endpoints.
 

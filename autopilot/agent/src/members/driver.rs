@@ -22,6 +22,9 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(500);
 const ANNOUNCES_PER_WARNING: u32 = 10;
 /// A member that is down is forgotten after this long (as in Serf).
 const FORGET_AFTER: Duration = Duration::from_secs(72 * 60 * 60);
+/// Members that are remembered, dead ones included. Beyond it strangers are not heard, so that forged datagrams cannot
+/// fill the memory.
+const MEMBERS_MAX: usize = 4096;
 /// Rounds of gossip at leaving, so that one lost datagram does not turn a leave into a failure.
 const LEAVE_ROUNDS: u32 = 3;
 
@@ -135,6 +138,12 @@ impl Driver {
     }
 
     fn receive(&mut self, datagram: &[u8], from: SocketAddr) {
+        let mut known = self.foca.iter_membership_state();
+        if known.len() >= MEMBERS_MAX && known.all(|member| member.id().address != from) {
+            tracing::warn!(%from, "a gossip datagram of a stranger was dropped: {MEMBERS_MAX} members are known");
+            return;
+        }
+        drop(known);
         if let Err(error) = self.foca.handle_data(datagram, &mut self.outbox) {
             tracing::debug!(%from, %error, "a gossip datagram was dropped");
         }
@@ -254,6 +263,12 @@ impl Driver {
             let identity = member.id();
             let profile = &identity.profile;
             if profile.id.is_empty() || profile.datacenter != own.profile.datacenter {
+                continue;
+            }
+            if profile.id == own.profile.id {
+                if member.state() != State::Down {
+                    tracing::error!(id = %profile.id, other = %identity.address, "another server has the same node_id; stop one of them and give it its own");
+                }
                 continue;
             }
             let newer = members.get(profile.id.as_str()).is_none_or(|m| m.generation < identity.generation);

@@ -183,7 +183,7 @@ impl Members {
         let mut targets = Vec::new();
         for address in join {
             targets.extend(
-                resolve(address)
+                resolve(address, socket.advertised)
                     .await
                     .map_err(|reason| GossipError::Unresolvable { address: address.clone(), reason })?,
             );
@@ -243,7 +243,7 @@ impl Members {
     /// See [`JoinError`].
     pub async fn join(&self, address: &str) -> Result<SocketAddr, JoinError> {
         let unresolvable = |reason| JoinError::Unresolvable { address: address.to_owned(), reason };
-        let target = resolve(address).await.map_err(unresolvable)?[0];
+        let target = resolve(address, self.address).await.map_err(unresolvable)?[0];
         if target == self.address {
             return Err(JoinError::Own { address: target });
         }
@@ -300,10 +300,19 @@ impl Members {
     }
 }
 
-async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
-    let found: Vec<SocketAddr> =
+/// The addresses of a name, at least one; of those only the ones that a socket at `own` can reach.
+async fn resolve(address: &str, own: SocketAddr) -> Result<Vec<SocketAddr>, String> {
+    let mut found: Vec<SocketAddr> =
         tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?.collect();
-    if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
+    if found.is_empty() {
+        return Err("the name has no address".to_owned());
+    }
+    found.retain(|address| address.is_ipv4() == own.is_ipv4());
+    if found.is_empty() {
+        let family = if own.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Err(format!("it has no {family} address, and this server gossips over {family}"));
+    }
+    Ok(found)
 }
 
 /// Milliseconds since 1970: only orders the lives of one member.

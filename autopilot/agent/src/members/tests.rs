@@ -85,6 +85,8 @@ async fn joining_nobody_or_oneself_is_refused_and_joining_someone_works() {
     assert!(refused.contains(&closed.to_string()), "{refused}");
     assert!(matches!(a.join(&a.address().to_string()).await, Err(JoinError::Own { .. })));
     assert!(matches!(a.join("no port").await, Err(JoinError::Unresolvable { .. })));
+    let other_family = a.join("[::1]:8301").await.expect_err("unreachable").to_string();
+    assert!(other_family.contains("IPv4"), "{other_family}");
     assert_eq!(a.join(&b.address().to_string()).await, Ok(b.address()));
 }
 

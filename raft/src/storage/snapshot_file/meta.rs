@@ -38,6 +38,9 @@ struct WrittenMeta<'a> {
 #[serde(rename_all = "PascalCase")]
 struct WrittenConfiguration<'a> {
     servers: Vec<WrittenServer<'a>>,
+    /// Not known to hashicorp/raft; there only while joint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outgoing: Vec<WrittenServer<'a>>,
 }
 
 #[derive(Serialize)]
@@ -83,22 +86,32 @@ fn peers(configuration: &Configuration) -> Vec<u8> {
     out
 }
 
-impl StoredMeta {
-    /// One line of JSON, escaped as Go's encoder does.
-    pub(super) fn encode(&self, id: &str) -> io::Result<Vec<u8>> {
-        let Self { meta, crc } = self;
-        let servers = meta.configuration.servers().iter().map(|server| WrittenServer {
+fn written(servers: &[Server]) -> Vec<WrittenServer<'_>> {
+    let mut all = Vec::with_capacity(servers.len());
+    for server in servers {
+        all.push(WrittenServer {
             suffrage: u8::from(server.suffrage == Suffrage::Nonvoter),
             id: server.id.as_str(),
             address: server.address.as_str(),
         });
+    }
+    all
+}
+
+impl StoredMeta {
+    /// One line of JSON, escaped as Go's encoder does.
+    pub(super) fn encode(&self, id: &str) -> io::Result<Vec<u8>> {
+        let Self { meta, crc } = self;
         let written = WrittenMeta {
             version: 1,
             id,
             index: meta.last.index.0,
             term: meta.last.term.0,
             peers: BASE64.encode(peers(&meta.configuration)),
-            configuration: WrittenConfiguration { servers: servers.collect() },
+            configuration: WrittenConfiguration {
+                servers: written(meta.configuration.servers()),
+                outgoing: written(meta.configuration.outgoing()),
+            },
             configuration_index: meta.configuration_index.0,
             size: meta.size,
             crc: crc.map(|crc| BASE64.encode(crc.to_be_bytes())),
@@ -122,8 +135,11 @@ impl StoredMeta {
             other => return Err(format!("version {other}; version 1 is known")),
         }
         let configuration = Object::of(object.get("Configuration")?, "Configuration")?;
-        let servers = configuration.get("Servers")?.as_array().ok_or("Servers is not a list")?;
-        let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
+        let list = |list: &Value| -> Result<Vec<Server>, String> {
+            list.as_array().ok_or("Servers is not a list")?.iter().map(server).collect()
+        };
+        let servers = list(configuration.get("Servers")?)?;
+        let outgoing = configuration.get("Outgoing").map_or_else(|_| Ok(Vec::new()), list)?;
         let crc = match object.get("CRC")? {
             Value::Null => return Err("it was never completed".to_owned()),
             Value::String(text) => BASE64.decode(text).map_err(|error| error.to_string())?,
@@ -136,7 +152,7 @@ impl StoredMeta {
                     term: Term(object.number("Term")?),
                     index: LogIndex(object.number("Index")?),
                 },
-                configuration: Configuration::new(servers),
+                configuration: Configuration::joint(servers, outgoing),
                 configuration_index: LogIndex(object.number("ConfigurationIndex")?),
                 size: object.number("Size")?,
             },

@@ -7,7 +7,7 @@
 //! compact        │04│term u64│index u64│first u64│              first: the oldest segment still needed
 //! segment start  │05│term u64│index u64│last u64│first u64│     compacted through, last index, oldest segment needed
 //! entry          │10│term u64│index u64│data u32│extensions u32│data ..│extensions ..│          10 command, 11 no-op,
-//! configuration  │13│ .. as an entry .. │count u32│ (suffrage u8│id u32│id ..│address u32│address ..)*   12 barrier
+//! configuration  │13│ .. as an entry .. │(count u32│ (suffrage u8│id u32│id ..│address u32│address ..)*)×2   12 barrier
 //! ```
 //!
 //! Numbers are little-endian; suffrage is 0 for a voter and 1 for a non-voter.
@@ -114,11 +114,13 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     out.extend_from_slice(&entry.data);
     out.extend_from_slice(&entry.extensions);
     if let EntryKind::Configuration(configuration) = &entry.kind {
-        put_u32(out, configuration.servers().len());
-        for server in configuration.servers() {
-            out.push(u8::from(server.suffrage == Suffrage::Nonvoter));
-            put_text(out, server.id.as_str());
-            put_text(out, server.address.as_str());
+        for set in [configuration.servers(), configuration.outgoing()] {
+            put_u32(out, set.len());
+            for server in set {
+                out.push(u8::from(server.suffrage == Suffrage::Nonvoter));
+                put_text(out, server.id.as_str());
+                put_text(out, server.address.as_str());
+            }
         }
     }
 }
@@ -189,6 +191,11 @@ impl<'a> Reader<'a> {
     }
 
     fn configuration(&mut self) -> Result<Configuration, &'static str> {
+        let servers = self.servers()?;
+        Ok(Configuration::joint(servers, self.servers()?))
+    }
+
+    fn servers(&mut self) -> Result<Vec<Server>, &'static str> {
         let count = self.u32()?;
         // No capacity from the count: it is only believed as far as servers follow.
         let mut servers = Vec::new();
@@ -200,7 +207,7 @@ impl<'a> Reader<'a> {
             };
             servers.push(Server { id: self.text()?.into(), address: self.text()?.into(), suffrage });
         }
-        Ok(Configuration::new(servers))
+        Ok(servers)
     }
 
     fn take(&mut self, length: usize) -> Result<Range<usize>, &'static str> {
@@ -285,7 +292,10 @@ mod tests {
         let server = (text(), text(), any::<bool>()).prop_map(|(id, address, votes)| {
             if votes { Server::voter(id, address) } else { Server::nonvoter(id, address) }
         });
-        proptest::collection::vec(server, 0..5).prop_map(Configuration::new)
+        (proptest::collection::vec(server, 0..5), 0..5_usize).prop_map(|(mut servers, leaving)| {
+            let outgoing = servers.split_off(leaving.min(servers.len()));
+            Configuration::joint(servers, outgoing)
+        })
     }
 
     fn entry() -> impl Strategy<Value = Entry> {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::Features;
 use crate::transport::wire::{Call, FrameBuffer};
 
 fn peer() -> Peer {
@@ -155,7 +156,10 @@ fn staging_servers_do_not_vote() {
     let staging = |suffrage| {
         let id = Bytes::from_static(b"s");
         let servers = vec![wire::Server { suffrage, address: id.clone(), id }];
-        decode_configuration(wire::Configuration { servers: Some(servers) }.encode(), &Limits::default())
+        decode_configuration(
+            wire::Configuration { servers: Some(servers), outgoing: None }.encode(),
+            &Limits::default(),
+        )
     };
     assert_eq!(staging(2), Ok(Configuration::new(vec![Server::nonvoter("s", "s")])));
     assert_eq!(staging(3), Err(Nonsense::Suffrage(3)));
@@ -171,7 +175,8 @@ fn a_server_without_pre_vote_consents() {
 
 #[test]
 fn an_answer_of_another_server_counts_for_nothing() {
-    let response = Response::Append { term: Term(1), success: true, last_log: LogIndex(9) };
+    let response =
+        Response::Append { term: Term(1), success: true, last_log: LogIndex(9), features: Features::OURS };
     assert_eq!(read_response(local().response(&response), &"n1".into(), None), Ok(response));
     let wrong = read_response(local().response(&response), &"n2".into(), None);
     assert!(matches!(wrong, Err(Nonsense::WrongServer { .. })), "{wrong:?}");
@@ -251,7 +256,10 @@ fn any_request() -> impl Strategy<Value = Request> {
 fn any_response() -> impl Strategy<Value = (Call, Response)> {
     (any_number().prop_map(Term), any::<bool>(), any_number().prop_map(LogIndex), 0..5).prop_map(
         |(term, yes, last_log, kind)| match kind {
-            0 => (Call::AppendEntries, Response::Append { term, success: yes, last_log }),
+            0 => (
+                Call::AppendEntries,
+                Response::Append { term, success: yes, last_log, features: Features(term.0 % 2) },
+            ),
             1 => (Call::RequestVote, Response::Vote { term, granted: yes }),
             2 => (Call::RequestPreVote, Response::PreVote { term, granted: yes }),
             3 => (Call::InstallSnapshot, Response::InstallSnapshot { term, success: yes }),

@@ -6,7 +6,7 @@ use raft_types::{Configuration, EntryId, LogIndex, Term};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::core::{Entry, EntryKind, Response, SnapshotMeta};
+use crate::core::{Entry, EntryKind, Features, Response, SnapshotMeta};
 use crate::transport::Responder;
 
 /// Nothing here takes this long; a test that waits for it fails.
@@ -121,7 +121,7 @@ fn append(prev: u64) -> Request {
 }
 
 const fn appended(last_log: u64) -> Response {
-    Response::Append { term: Term(1), success: true, last_log: LogIndex(last_log) }
+    Response::Append { term: Term(1), success: true, last_log: LogIndex(last_log), features: Features::OURS }
 }
 
 async fn dial(node: &Node) -> TcpStream {
@@ -154,7 +154,7 @@ async fn every_kind_of_request_is_carried_and_answered() {
         (append(7), appended(11)),
         (
             Request::Append { term, prev: last, entries: Vec::new(), commit: LogIndex(8) },
-            Response::Append { term, success: false, last_log: LogIndex(2) },
+            Response::Append { term, success: false, last_log: LogIndex(2), features: Features(0) },
         ),
         (Request::Heartbeat { term }, appended(3)),
         (Request::TimeoutNow { term: None }, Response::TimeoutNow),

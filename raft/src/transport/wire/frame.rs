@@ -168,8 +168,11 @@ impl ResponseFrame {
         match &self.body {
             None => out.put_u8(0xc0),
             Some(ResponseBody::AppendEntries(response)) => {
-                put_map(out, 7);
+                put_map(out, 7 + u8::from(response.features != 0));
                 response.header.put_addr(out);
+                if response.features != 0 {
+                    put_number(out, b"Features", response.features);
+                }
                 response.header.put_id(out);
                 put_number(out, b"LastLog", response.last_log);
                 put_flag(out, b"NoRetryBackoff", response.no_retry_backoff);

@@ -32,6 +32,9 @@ impl Record for Server {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
     pub servers: Option<Vec<Server>>,
+    /// The members that are being left while several change at once: our addition, left out otherwise. A Go server
+    /// would not see it, so such a configuration is only made where every member has shown that it knows of it.
+    pub outgoing: Option<Vec<Server>>,
 }
 
 impl Record for Configuration {
@@ -40,6 +43,7 @@ impl Record for Configuration {
     fn read_field(&mut self, name: &[u8], from: &mut Reader, limits: &Limits) -> Result<bool, MsgpackError> {
         match name {
             b"Servers" => self.servers = read_list(from, limits)?,
+            b"Outgoing" => self.outgoing = read_list(from, limits)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -51,22 +55,11 @@ impl Configuration {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        put_map(&mut out, 1);
-        put_raw(&mut out, b"Servers");
-        let Some(servers) = &self.servers else {
-            out.extend_from_slice(&[0xc0]);
-            return out.freeze();
-        };
-        put_array(&mut out, servers.len());
-        for server in servers {
-            put_map(&mut out, 3);
-            put_raw(&mut out, b"Address");
-            put_raw(&mut out, &server.address);
-            put_raw(&mut out, b"ID");
-            put_raw(&mut out, &server.id);
-            put_raw(&mut out, b"Suffrage");
-            put_signed(&mut out, server.suffrage);
+        put_map(&mut out, 1 + u8::from(self.outgoing.is_some()));
+        if self.outgoing.is_some() {
+            put_servers(&mut out, b"Outgoing", self.outgoing.as_deref());
         }
+        put_servers(&mut out, b"Servers", self.servers.as_deref());
         out.freeze()
     }
 
@@ -76,6 +69,24 @@ impl Configuration {
     /// Whatever is no configuration, or has more servers than the limit.
     pub fn decode(bytes: Bytes, limits: &Limits) -> Result<Self, MsgpackError> {
         Ok(read_record(&mut Reader::new(bytes), limits)?.unwrap_or_default())
+    }
+}
+
+fn put_servers(out: &mut BytesMut, name: &[u8], servers: Option<&[Server]>) {
+    put_raw(out, name);
+    let Some(servers) = servers else {
+        out.extend_from_slice(&[0xc0]);
+        return;
+    };
+    put_array(out, servers.len());
+    for server in servers {
+        put_map(out, 3);
+        put_raw(out, b"Address");
+        put_raw(out, &server.address);
+        put_raw(out, b"ID");
+        put_raw(out, &server.id);
+        put_raw(out, b"Suffrage");
+        put_signed(out, server.suffrage);
     }
 }
 

@@ -560,6 +560,9 @@ pub struct AppendEntriesResponse {
     pub last_log: u64,
     pub success: bool,
     pub no_retry_backoff: bool,
+    /// What the server can do beyond the protocol: our addition, left out when zero. Go servers neither send it nor
+    /// look at it.
+    pub features: u64,
 }
 
 impl Record for AppendEntriesResponse {
@@ -572,6 +575,7 @@ impl Record for AppendEntriesResponse {
             b"LastLog" => self.last_log = from.unsigned()?,
             b"Success" => self.success = from.bool()?,
             b"NoRetryBackoff" => self.no_retry_backoff = from.bool()?,
+            b"Features" => self.features = from.unsigned()?,
             _ => return self.header.read_field(name, from),
         }
         Ok(true)
