@@ -52,6 +52,24 @@ impl Machine {
         None
     }
 
+    /// The state as a snapshot's file holds it; the configuration stands beside it in the snapshot's metadata.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let head = [self.last.term.0, self.last.index.0, self.hash];
+        head.iter().chain(&self.values).flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    /// Reads it back; `None` for bytes that [`Machine::encode`] never writes.
+    #[must_use]
+    pub fn decode(meta: &SnapshotMeta, bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let last = EntryId::new(numbers.next()?, numbers.next()?);
+        let hash = numbers.next()?;
+        let configuration = (meta.configuration_index, meta.configuration.clone());
+        rest.is_empty().then(|| Self { last, hash, values: numbers.collect(), configuration })
+    }
+
     /// A snapshot of the present state.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -59,7 +77,7 @@ impl Machine {
             last: self.last,
             configuration: self.configuration.1.clone(),
             configuration_index: self.configuration.0,
-            size: 8 * self.values.len() as u64,
+            size: 24 + 8 * self.values.len() as u64,
         };
         Snapshot { meta, state: Arc::new(self.clone()) }
     }
