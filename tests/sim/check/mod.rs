@@ -11,6 +11,7 @@ pub mod configuration_in_force;
 pub mod contact;
 pub mod election_safety;
 pub mod leader_completeness;
+pub mod linearizable;
 pub mod liveness;
 pub mod log_matching;
 pub mod match_grows;
@@ -87,6 +88,8 @@ pub struct Checks {
     pub clients: clients::Clients,
     /// L3.
     pub reads: reads::Reads,
+    /// C1.
+    pub linearizable: linearizable::Linearizable,
 }
 
 impl Checks {
