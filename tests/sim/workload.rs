@@ -55,6 +55,8 @@ pub struct Workload {
     outcomes: BTreeMap<RequestId, Outcome>,
     /// Changes that expect a configuration which was not in force when they were asked for.
     stale: BTreeSet<RequestId>,
+    /// Transfers under way, and where.
+    handing_over: BTreeMap<RequestId, usize>,
 }
 
 impl Workload {
@@ -70,6 +72,7 @@ impl Workload {
             pending: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             stale: BTreeSet::new(),
+            handing_over: BTreeMap::new(),
         }
     }
 
@@ -95,6 +98,21 @@ impl Workload {
             _ => Action::Delete,
         };
         (key, action)
+    }
+
+    /// A core is about to hear of a request: what it may answer depends on what it is like now.
+    pub(crate) fn hears(&mut self, core: &raft::core::RaftCore, input: &Input, node: usize) {
+        match input {
+            Input::Change { request, expected: Some(expected), .. }
+                if *expected != core.configuration_index() =>
+            {
+                self.stale.insert(*request);
+            }
+            Input::Transfer { request, .. } => {
+                self.handing_over.insert(*request, node);
+            }
+            _ => {}
+        }
     }
 
     /// Whether nobody waits for anything.
@@ -214,7 +232,11 @@ impl World {
             self.serve_read(node, key, began);
             return self.workload.next_request();
         }
-        self.ask(node, Asked::Read { floor, key, began }, |request| Input::Read { request })
+        let lease = self.options.config.lease_reads && chance(&mut self.workload.random, 500);
+        self.ask(node, Asked::Read { floor, key, began }, |request| match lease {
+            true => Input::LeaseRead { request },
+            false => Input::Read { request },
+        })
     }
 
     /// Someone changes the members.
@@ -251,10 +273,6 @@ impl World {
         };
         let index = core.configuration_index();
         let expected = [None, Some(index), Some(index.previous())][self.workload.random.random_range(0..3)];
-        let upcoming = RequestId(self.workload.next + 1);
-        if expected.is_some_and(|expected| expected != index) {
-            self.workload.stale.insert(upcoming);
-        }
         self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
     }
 
@@ -271,11 +289,26 @@ impl World {
         Ok(())
     }
 
+    /// While a lease lasts nobody else leads (L1).
+    fn judge_lease(&self, node: usize) -> Verdict {
+        let Some(core) = &self.servers[node].core else { return Ok(()) };
+        let newer = self
+            .servers
+            .iter()
+            .filter_map(|server| server.core.as_ref())
+            .find(|other| other.role() == raft::core::Role::Leader && other.term() > core.term());
+        newer.map_or(Ok(()), |newer| {
+            let (id, term) = (&core.me().id, core.term());
+            let sentence = "serves a read by its lease, but";
+            Err(format!("{id} of term {term} {sentence} {} leads term {}", newer.me().id, newer.term()))
+        })
+    }
+
     /// A leader takes nothing while it hands over (L01), and no more than the limit on what is uncommitted (R20).
     fn judge_proposal(&self, node: usize, first: EntryId, count: u64) -> Verdict {
         let Some(core) = &self.servers[node].core else { return Ok(()) };
         let id = &core.me().id;
-        if self.workload.pending.values().any(|asked| *asked == (node, Asked::Transfer)) {
+        if self.workload.handing_over.values().any(|at| *at == node) {
             return Err(format!("{id} takes a command while it hands leadership over"));
         }
         let others = core.entries(core.commit_index().next(), core.last().index, usize::MAX);
@@ -292,6 +325,7 @@ impl World {
     pub(crate) fn resolve(&mut self, node: usize, request: RequestId, outcome: Outcome) {
         self.cover(kind(&outcome));
         let pending = self.workload.pending.remove(&request);
+        self.workload.handing_over.remove(&request);
         let values = match &pending {
             Some((_, Asked::Commands(values))) => values.clone(),
             _ => Vec::new(),
@@ -305,6 +339,9 @@ impl World {
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
             Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
+                let lease = matches!(outcome, Outcome::LeaseRead { .. });
+                let verdict = if lease { self.judge_lease(node) } else { Ok(()) };
+                self.judge("leases", verdict);
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let who = self.servers[node].peer.id.clone();
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
@@ -428,6 +465,7 @@ impl World {
     pub(crate) fn abandon_clients_of(&mut self, node: usize) {
         let lost = std::mem::take(&mut self.servers[node].waiting);
         self.forget_waiting(lost);
+        self.workload.handing_over.retain(|_, at| *at != node);
         let mine = |pending: &(usize, Asked)| pending.0 == node;
         let gone: Vec<RequestId> =
             self.workload.pending.iter().filter(|(_, pending)| mine(pending)).map(|(id, _)| *id).collect();

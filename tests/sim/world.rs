@@ -448,6 +448,7 @@ impl World {
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
         let local = self.servers[node].clock.local(self.now);
         let Some(core) = &mut self.servers[node].core else { return };
+        self.workload.hears(core, &input, node);
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
         let mut effects = Vec::new();

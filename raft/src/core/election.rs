@@ -273,7 +273,7 @@ impl RaftCore {
     /// After a restart a server cannot know whom it heard; where leases are in use it is bound for as long as one may
     /// last (catalogue E15, L06).
     fn bound_to_another_leader(&self, asker: &Peer) -> bool {
-        if self.now < self.vote_after {
+        if self.now < self.vote_after && !self.mutated(Mutant::LeaseForgottenAtRestart) {
             return true;
         }
         match &self.role {

@@ -182,6 +182,16 @@ pub enum Mutant {
     TransferNeverEnds,
     /// L02, R19: a leader that steps down does not answer a waiting transfer.
     TransferForgotten,
+    /// L03, L04: a lease outlives a transfer.
+    LeaseOutlivesTransfer,
+    /// L06: a lease lasts as long as the longest election timeout.
+    LeaseTooLong,
+    /// L06, E15: a server that restarts grants a vote at once.
+    LeaseForgottenAtRestart,
+    /// L08: a lease serves reads before an entry of the own term is committed.
+    LeaseBeforeReady,
+    /// L1: one voter counts for the lease without having answered.
+    LeaseOneShort,
     /// L05, L09: whatever answer comes confirms a read.
     OldAnswersConfirmReads,
     /// L08: reads are served before an entry of the own term is committed.
@@ -287,6 +297,11 @@ impl Mutant {
         Self::TransfersToAnybody,
         Self::TransferNeverEnds,
         Self::TransferForgotten,
+        Self::LeaseOutlivesTransfer,
+        Self::LeaseTooLong,
+        Self::LeaseForgottenAtRestart,
+        Self::LeaseBeforeReady,
+        Self::LeaseOneShort,
         Self::OldAnswersConfirmReads,
         Self::ReadsBeforeReady,
         Self::ReadIndexTooOld,

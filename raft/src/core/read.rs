@@ -51,19 +51,24 @@ impl RaftCore {
     /// requests that a quorum has answered were **sent** (catalogue L05).
     pub(super) fn lease_until(&self) -> Option<Time> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        let usable =
-            self.config.lease_reads && leader.ready && !leader.lease_void && leader.transfer.is_none();
+        let ready = leader.ready || self.mutated(Mutant::LeaseBeforeReady);
+        let given_up =
+            (leader.lease_void || leader.transfer.is_some()) && !self.mutated(Mutant::LeaseOutlivesTransfer);
+        let usable = self.config.lease_reads && ready && !given_up;
         if !usable || self.disk_stalled() {
             return None;
         }
         let sent = quorum::reached_by_quorum(self.configuration(), |id| {
-            if *id == self.me.id {
+            if *id == self.me.id || self.counts_unseen(Mutant::LeaseOneShort, id) {
                 return self.now;
             }
             let heard = leader.followers.get(id).filter(|progress| progress.acknowledged > Sequence(0));
             heard.map_or(Time::ZERO, |progress| progress.contact)
         })?;
         let drift = self.config.clock_drift_permille;
+        if self.mutated(Mutant::LeaseTooLong) {
+            return Some(sent + self.config.election_timeout * 2);
+        }
         let lease = self.config.election_timeout * (1000 - drift) / (1000 + drift);
         (sent > Time::ZERO).then(|| sent + lease)
     }

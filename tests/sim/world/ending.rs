@@ -1,33 +1,25 @@
 //! The end of a run: the faults stop, and the cluster must settle.
 
 use raft::Time;
-use raft::core::EntryKind;
 
 use super::World;
 use crate::check::liveness;
 use crate::mutant::Mutant;
+use crate::workload::Asked;
 
 impl World {
     /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
     /// leader, if it is one. In half of the seeds.
     pub(super) fn lose_one(&mut self) {
-        let alive_without = |gone: &raft::ServerId| {
-            let logged = self.servers.iter().flat_map(|server| {
-                let snapshots = server.disk.snapshots.iter().map(|snapshot| &snapshot.meta.configuration);
-                let logs = server.disk.log.entries.iter().chain(&server.log.entries);
-                snapshots.chain(logs.filter_map(|entry| match &entry.kind {
-                    EntryKind::Configuration(configuration) => Some(configuration),
-                    EntryKind::Command | EntryKind::Noop | EntryKind::Barrier => None,
-                }))
-            });
-            let enough =
-                |c: &raft::Configuration| c.voters().filter(|voter| voter.id != *gone).count() >= c.quorum();
-            logged.into_iter().all(enough)
-        };
+        // A change that is still on its way could need the very server that is gone.
+        let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
+        if changing || self.options.seed % 2 == 0 {
+            return;
+        }
         let leader = liveness::ready_leader(&self.servers);
         let order = leader.into_iter().chain(0..self.servers.len());
-        let found = order.into_iter().find(|node| alive_without(&self.servers[*node].peer.id));
-        let Some(node) = found.filter(|_| self.options.seed % 2 == 1) else { return };
+        let found = order.into_iter().find(|node| self.can_lose(*node));
+        let Some(node) = found else { return };
         self.cover("servers that stay dead after the faults");
         self.crash(node);
         self.lost = Some(node);
@@ -102,7 +94,7 @@ impl World {
     fn settle_after_an_idle_restart(&mut self, limit: std::time::Duration) {
         let leader = liveness::ready_leader(&self.servers);
         let follower = (0..self.servers.len()).find(|node| Some(*node) != leader && self.lost != Some(*node));
-        let Some(follower) = follower else { return };
+        let Some(follower) = follower.filter(|_| !self.is_replacing()) else { return };
         self.crash(follower);
         self.start(follower);
         let mut last = Ok(());

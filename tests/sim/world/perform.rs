@@ -18,7 +18,7 @@ impl World {
         match effect {
             Effect::Persist(write) => self.persist(node, before, write),
             Effect::Send { to, sequence, request } => self.send(node, &to, sequence, request),
-            Effect::Respond { reply, response } => self.respond(node, reply, response),
+            Effect::Respond { reply, response } => self.respond(node, before, reply, response),
             Effect::Ignore { reply } => {
                 // The asker hears nothing and gives up in its own time.
                 self.servers[node].received.remove(&reply);
@@ -124,7 +124,7 @@ impl World {
         })
     }
 
-    fn respond(&mut self, node: usize, reply: ReplyToken, response: Response) {
+    fn respond(&mut self, node: usize, before: Seen, reply: ReplyToken, response: Response) {
         let Some(received) = self.servers[node].received.remove(&reply) else {
             return self
                 .judge("answers", Err(format!("{} answers {reply:?} twice", self.servers[node].peer.id)));
@@ -133,7 +133,7 @@ impl World {
             self.promise(node, term);
         }
         let server = &self.servers[node];
-        let verdict = acks_durable::answers(server, &received, &response);
+        let verdict = acks_durable::answers(server, before.term, &received, &response);
         self.judge("acks_durable", verdict);
         if let (Request::Vote { .. }, Response::Vote { term, granted: true }) = (&received.request, &response)
         {
