@@ -3,7 +3,11 @@
 
 mod elections;
 mod membership;
+mod reads;
 mod replication;
+mod snapshots;
+mod streams;
+mod votes;
 
 use std::time::Duration;
 
@@ -25,4 +29,17 @@ const fn is_vote(request: &Request) -> bool {
 /// Lets only one server campaign.
 fn only_campaigns(world: &mut World, node: usize) {
     world.filter = Some(Box::new(move |from, _, request| from == node || !is_vote(request)));
+}
+
+/// Commits this many commands, one after the other.
+fn commit(world: &mut World, leader: usize, count: u64) {
+    for _ in 0..count {
+        let value = world.propose(leader);
+        world.wait("it commits", |world| world.acknowledged(value));
+    }
+}
+
+/// Lets nothing pass that carries entries.
+fn no_appends(world: &mut World) {
+    world.filter = Some(Box::new(|_, _, request| !matches!(request, Request::Append { .. })));
 }

@@ -81,6 +81,13 @@ pub struct World {
     pub coverage: BTreeMap<&'static str, u64>,
     /// Requests that a directed scenario does not let pass.
     pub filter: Option<Filter>,
+    /// Requests that a directed scenario keeps back until [`World::release`].
+    pub hold: Option<Filter>,
+    /// Answers that it keeps back: from whom, to whom.
+    pub hold_answers: Option<(usize, usize)>,
+    /// What was answered to injected requests, and by whom.
+    pub said: Vec<(usize, Response)>,
+    held: Vec<Event>,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
     pause_random: Random,
@@ -117,6 +124,10 @@ impl World {
             failure: None,
             coverage: BTreeMap::new(),
             filter: None,
+            hold: None,
+            hold_answers: None,
+            said: Vec::new(),
+            held: Vec::new(),
             disk_random: stream(options.seed, "disk"),
             pause_random: stream(options.seed, "pauses"),
             queue: BinaryHeap::new(),

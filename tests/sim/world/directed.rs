@@ -92,12 +92,35 @@ impl World {
         self.step(to, Input::Request { from, request, reply });
     }
 
+    /// Lets everything arrive that was kept back, however old it is by now.
+    pub fn release(&mut self) {
+        (self.hold, self.hold_answers) = (None, None);
+        for event in std::mem::take(&mut self.held) {
+            self.schedule(Duration::ZERO, event);
+        }
+    }
+
+    /// A server's disk does nothing for this long.
+    pub fn stall(&mut self, node: usize, time: Duration) {
+        let disk = &mut self.servers[node].disk;
+        disk.busy_until = disk.busy_until.max(self.now + time);
+    }
+
+    /// Gives one server other tunables than the rest has.
+    ///
+    /// # Panics
+    /// If it is down.
+    pub fn reload(&mut self, node: usize, config: &raft::Config) {
+        self.servers[node].core.as_mut().expect("the server is up").reload(config);
+    }
+
     /// Ends all faults and checks that the cluster settles.
     ///
     /// # Panics
     /// If it does not.
     pub fn settles(&mut self) {
         self.filter = None;
+        self.release();
         self.heal();
         self.settle();
         self.sound();

@@ -102,6 +102,11 @@ impl World {
         if self.options.mutant == Some(Mutant::EntryAltered) && chance(&mut self.disk_random, 5) {
             alter(&mut request);
         }
+        if self.hold.as_mut().is_some_and(|hold| hold(node, target, &request)) {
+            let received = Box::new(Received { from: node, epoch, sequence, request });
+            self.held.push(Event::Deliver { node: target, received, snapshot: snapshot.map(Box::new) });
+            return;
+        }
         for delay in self.network.route(node, target) {
             let received = Box::new(Received { from: node, epoch, sequence, request: request.clone() });
             let snapshot = snapshot.clone().map(Box::new);
@@ -144,6 +149,13 @@ impl World {
             self.judge("one_vote", verdict);
         }
         let response = self.forge(response);
+        if received.epoch == u64::MAX {
+            self.said.push((node, response));
+        } else if self.hold_answers == Some((node, received.from)) {
+            let Received { from, epoch, sequence, .. } = received;
+            self.held.push(Event::Answer { node: from, epoch, from: node, sequence, response });
+            return;
+        }
         for delay in self.network.route(node, received.from) {
             let Received { from, epoch, sequence, .. } = received;
             self.schedule(delay, Event::Answer { node: from, epoch, from: node, sequence, response });

@@ -1,0 +1,220 @@
+//! Snapshots that meet what is there already.
+
+use raft::core::{Request, Response, Role};
+use raft::{ConfigurationChange, EntryId, LogIndex};
+use simulation::options::Options;
+use simulation::world::World;
+
+use crate::{commit, only_campaigns, other_than, seconds};
+
+/// Takes a snapshot every ten entries and keeps no log behind it.
+fn compacting(voters: usize, spares: usize) -> World {
+    let mut options = Options::calm(voters, spares);
+    options.snapshot_every = 10;
+    options.config.trailing_logs = 0;
+    let mut world = World::new(options);
+    world.leader();
+    world
+}
+
+/// Isolates the leader with entries of its own, lets another one commit and compact beyond them.
+fn overtake(world: &mut World, before: impl FnOnce(&mut World, usize)) -> (usize, usize) {
+    let old = world.leader();
+    let heir = other_than(world, &[old]);
+    world.run_for(seconds(1));
+    world.isolate(old);
+    before(world, old);
+    let tail = world.core(old).last();
+    world.wait("it is durable there", |world| world.servers[old].disk.log.last() == tail);
+    only_campaigns(world, heir);
+    world.wait("another one leads", |world| world.leads(heir) && world.core(heir).is_ready());
+    commit(world, heir, 100);
+    assert!(world.servers[heir].log.base.index > tail.index, "compacted beyond the old leader's log");
+    (old, heir)
+}
+
+#[test]
+fn p01_a_snapshot_replaces_a_history_that_did_not_happen() {
+    let mut world = compacting(3, 0);
+    let (old, heir) = overtake(&mut world, |world, old| {
+        for _ in 0..40 {
+            world.propose(old);
+        }
+    });
+    world.network.heal();
+    let last = world.core(heir).last();
+    world.wait("the old leader has the new history", |world| world.servers[old].machine.last == last);
+    assert!(world.coverage["snapshots installed"] <= 2);
+    world.settles();
+}
+
+#[test]
+fn p02_a_crash_before_the_log_is_reset_is_made_good_at_the_restart() {
+    let mut repeated = 0;
+    for seed in 1..=20 {
+        let mut options = Options::calm(3, 0);
+        options.seed = seed;
+        options.snapshot_every = 10;
+        options.config.trailing_logs = 0;
+        let mut world = World::new(options);
+        let (old, _) = overtake(&mut world, |world, old| {
+            for _ in 0..20 {
+                world.propose(old);
+            }
+        });
+        world.network.heal();
+        world.wait("the snapshot arrives", |world| world.coverage.contains_key("snapshots installed"));
+        world.crash(old);
+        world.start(old);
+        repeated += world.coverage.get("logs reset to a newer snapshot at a restart").copied().unwrap_or(0);
+        world.settles();
+    }
+    assert!(repeated > 0, "some crash came between the two");
+}
+
+#[test]
+fn p03_p07_a_slow_state_machine_is_overtaken_by_a_snapshot_and_sent_no_second_one() {
+    let mut world = compacting(3, 0);
+    world.options.apply = seconds(3);
+    let leader = world.leader();
+    let behind = other_than(&world, &[leader]);
+    commit(&mut world, leader, 3);
+    world.isolate(behind);
+    commit(&mut world, leader, 30);
+    let sent = world.coverage.get("snapshots sent").copied().unwrap_or(0);
+    world.network.heal();
+    let last = world.core(leader).last();
+    world.wait("it has everything", |world| world.servers[behind].machine.last == last);
+    assert!(world.coverage["snapshots sent"] <= sent + 2, "one stream, perhaps two");
+    world.settles();
+}
+
+#[test]
+fn p04_p05_an_uncommitted_configuration_does_not_survive_the_snapshot_that_replaced_it() {
+    let mut world = compacting(3, 1);
+    let (old, heir) = overtake(&mut world, |world, old| {
+        let peer = world.servers[3].peer.clone();
+        world.change(old, ConfigurationChange::AddVoter { id: peer.id, address: peer.address });
+    });
+    assert!(world.core(old).configuration().is_voter(&world.servers[3].peer.id));
+    world.network.heal();
+    let last = world.core(heir).last();
+    world.wait("the old leader has the new history", |world| world.servers[old].machine.last == last);
+    assert_eq!(world.core(old).configuration(), world.core(heir).configuration());
+    world.crash(old);
+    world.start(old);
+    assert_eq!(world.core(old).configuration(), world.core(heir).configuration());
+    world.settles();
+}
+
+#[test]
+fn p08_p09_a_leader_without_a_log_serves_a_fresh_member_once() {
+    let mut world = compacting(1, 1);
+    commit(&mut world, 0, 40);
+    world.crash(0);
+    world.start(0);
+    world.leader();
+    let peer = world.servers[1].peer.clone();
+    world.change(0, ConfigurationChange::AddNonvoter { id: peer.id, address: peer.address });
+    let last = world.core(0).last();
+    world.wait("the fresh member has everything", |world| world.servers[1].machine.last >= last);
+    world.run_for(seconds(5));
+    assert_eq!(world.coverage["snapshots sent"], 1, "the log follows right after the snapshot");
+    world.settles();
+}
+
+#[test]
+fn p12_an_older_snapshot_changes_nothing() {
+    let mut world = compacting(3, 0);
+    let leader = world.leader();
+    let follower = other_than(&world, &[leader]);
+    commit(&mut world, leader, 15);
+    world.run_for(seconds(1));
+    let old = world.core(leader).snapshot().expect("one was taken").clone();
+    commit(&mut world, leader, 30);
+    world.run_for(seconds(1));
+    let (commit_index, last) = (world.core(follower).commit_index(), world.core(follower).last());
+    let term = world.core(leader).term();
+    world.inject(leader, follower, Request::InstallSnapshot { term, meta: old });
+    assert_eq!((world.core(follower).commit_index(), world.core(follower).last()), (commit_index, last));
+    assert!(matches!(world.said[..], [(_, Response::InstallSnapshot { success: true, .. })]));
+    world.settles();
+}
+
+#[test]
+fn r03_p14_a_request_that_begins_before_the_snapshot_is_no_conflict() {
+    let mut world = compacting(3, 0);
+    let leader = world.leader();
+    let follower = other_than(&world, &[leader]);
+    commit(&mut world, leader, 5);
+    let early = world.core(leader).entries(LogIndex(1), LogIndex(5), usize::MAX);
+    commit(&mut world, leader, 40);
+    world.run_for(seconds(1));
+    assert!(world.servers[follower].log.base.index > LogIndex(5));
+    let last = world.core(follower).last();
+    let term = world.core(leader).term();
+    let request = Request::Append { term, prev: EntryId::default(), entries: early, commit: LogIndex::ZERO };
+    world.inject(leader, follower, request);
+    assert!(matches!(world.said[..], [(_, Response::Append { success: true, .. })]), "{:?}", world.said);
+    assert_eq!(world.core(follower).last(), last);
+    world.settles();
+}
+
+#[test]
+fn p16_a_candidate_takes_the_snapshot_it_needs() {
+    let mut world = compacting(3, 0);
+    let leader = world.leader();
+    let behind = other_than(&world, &[leader]);
+    world.isolate(behind);
+    commit(&mut world, leader, 40);
+    world.wait("it campaigns", |world| world.core(behind).role() == Role::Candidate);
+    world.network.heal();
+    let last = world.core(leader).last();
+    world.wait("it has everything", |world| world.servers[behind].machine.last == last);
+    assert!(world.coverage["snapshots installed"] >= 1);
+    assert!(world.leads(leader));
+    world.settles();
+}
+
+#[test]
+fn m09_a_member_that_never_answers_can_be_removed_in_the_middle_of_a_snapshot() {
+    let mut world = compacting(3, 1);
+    let leader = world.leader();
+    commit(&mut world, leader, 30);
+    world.isolate(3);
+    let peer = world.servers[3].peer.clone();
+    let add = ConfigurationChange::AddNonvoter { id: peer.id.clone(), address: peer.address };
+    let added = world.change(leader, add);
+    world.wait("it is added", |world| world.workload.outcome(added).is_some());
+    world.wait("a snapshot is on its way", |world| {
+        world.core(leader).follower(&peer.id).is_some_and(|view| view.snapshotting)
+    });
+    let removed = world.change(leader, ConfigurationChange::RemoveServer { id: peer.id.clone() });
+    world.wait("it is removed", |world| world.workload.outcome(removed).is_some());
+    assert_eq!(world.core(leader).follower(&peer.id), None);
+    world.settles();
+}
+
+#[test]
+fn m17_a_member_that_comes_back_is_not_stopped_by_its_own_removal_in_the_log() {
+    let mut world = World::calm(3, 1);
+    let leader = world.leader();
+    let peer = world.servers[3].peer.clone();
+    for _ in 0..2 {
+        let add = ConfigurationChange::AddVoter { id: peer.id.clone(), address: peer.address.clone() };
+        for change in [add, ConfigurationChange::RemoveServer { id: peer.id.clone() }] {
+            world.network.heal();
+            let request = world.change(leader, change);
+            world.wait("the change commits", |world| world.workload.outcome(request).is_some());
+        }
+    }
+    world.isolate(3);
+    let add = ConfigurationChange::AddVoter { id: peer.id.clone(), address: peer.address.clone() };
+    world.change(leader, add);
+    world.run_for(seconds(1));
+    world.network.heal();
+    let last = world.core(leader).last();
+    world.wait("it replays all of it and stays", |world| world.servers[3].machine.last == last);
+    assert!(world.core(3).configuration().is_voter(&peer.id));
+    world.settles();
+}
