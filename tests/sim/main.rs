@@ -110,8 +110,9 @@ fn print_totals(totals: &Totals, seconds: f64) {
 
 fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>) -> String {
     let events = if events == EVENTS { String::new() } else { format!(" --events {events}") };
+    let model = if mutant.is_some_and(|mutant| mutant.core().is_some()) { " --model" } else { "" };
     let mutant = mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
-    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}")
+    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}{model}")
 }
 
 fn replay(arguments: &Arguments) -> Result<bool, String> {

@@ -36,6 +36,13 @@ impl World {
         {
             node = leader;
         }
+        match random.random_range(0..1000) {
+            0..=59 => return self.freeze_leader(),
+            60..=119 => return self.restart_beside_a_cut(),
+            120..=169 => return self.stray_timeout_now(),
+            _ => {}
+        }
+        let random = &mut self.nemesis.random;
         let dice = random.random_range(0..100);
         let lasts = between(random, Duration::from_millis(5), Duration::from_millis(2500));
         match dice {
@@ -124,6 +131,52 @@ impl World {
                 self.network.cuts.insert((node, other));
             }
         }
+    }
+
+    /// A leader stands still for about as long as the others need to elect another one (L07).
+    fn freeze_leader(&mut self) {
+        let Some(leader) = self.servers.iter().position(crate::server::SimServer::leads) else { return };
+        let timeout = self.options.config.election_timeout;
+        let lasts = between(&mut self.nemesis.random, timeout, timeout * 2);
+        self.pause(leader, lasts);
+    }
+
+    /// A follower hears nothing of the leader, and then another one forgets that it heard it (E15, L06).
+    fn restart_beside_a_cut(&mut self) {
+        let Some(leader) = self.servers.iter().position(crate::server::SimServer::leads) else { return };
+        let count = self.servers.len();
+        if count < 3 {
+            return;
+        }
+        self.cover("restarts beside a cut");
+        let deaf = (leader + self.nemesis.random.random_range(1..count)) % count;
+        self.network.cut(leader, deaf);
+        let timeout = self.options.config.election_timeout;
+        let after = between(&mut self.nemesis.random, timeout, timeout * 2);
+        for node in (0..count).filter(|node| *node != leader && *node != deaf) {
+            self.schedule(after, Event::Reboot { node });
+        }
+        self.schedule(timeout * 4, Event::Mend);
+    }
+
+    /// A TimeoutNow that is late, or that its sender had no right to send, arrives (E18).
+    fn stray_timeout_now(&mut self) {
+        let random = &mut self.nemesis.random;
+        let (from, to) =
+            (random.random_range(0..self.servers.len()), random.random_range(0..self.servers.len()));
+        let older = random.random_range(0..3);
+        let Some(core) = self.servers[to].core.as_ref().filter(|core| from != to && core.term().0 > older)
+        else {
+            return;
+        };
+        let rightful = core.leader().is_some_and(|leader| leader.id == self.servers[from].peer.id);
+        if (rightful && older == 0) || self.servers[to].disk.is_doomed() {
+            return;
+        }
+        let term = raft::Term(core.term().0 - older);
+        self.cover("stray TimeoutNow");
+        self.inject(from, to, raft::core::Request::TimeoutNow { term: Some(term) });
+        self.said.clear();
     }
 
     fn pause(&mut self, node: usize, lasts: Duration) {

@@ -64,7 +64,8 @@ impl Options {
         let r = &mut random;
         let ms = Duration::from_millis;
         let mut config = Self::calm(1, 0).config;
-        config.pre_vote = !chance(r, 150);
+        config.pre_vote = !chance(r, 250);
+        config.heartbeat_interval = [ms(50), ms(50), ms(130)][stream(seed, "heartbeats").random_range(0..3)];
         config.append_entries_max = [1, 2, 8, 64][r.random_range(0..4)];
         config.append_bytes_max = [100, 1_000, 1 << 20][r.random_range(0..3)];
         config.inflight_max = [1, 2, 4, 16][r.random_range(0..4)];

@@ -314,6 +314,12 @@ impl World {
                     self.cut_off(node, deaf_only);
                 }
             }
+            Event::Reboot { node } => {
+                if self.faults && self.servers[node].is_up() {
+                    self.crash(node);
+                    self.start(node);
+                }
+            }
             Event::Mend => {
                 self.network.cuts.clear();
                 self.network.loss = if self.faults { self.options.loss } else { 0 };

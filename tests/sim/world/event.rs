@@ -124,6 +124,11 @@ pub enum Event {
         /// Whether what it says still arrives.
         deaf_only: bool,
     },
+    /// A server crashes and starts again at once.
+    Reboot {
+        /// Which.
+        node: usize,
+    },
     /// Cuts and loss end.
     Mend,
 }
@@ -174,6 +179,7 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::Client
         | Event::Fault
         | Event::Cut { .. }
+        | Event::Reboot { .. }
         | Event::Mend => None,
     }
 }
