@@ -502,3 +502,46 @@ async fn names_put_no_lines_into_the_log() {
         assert!(line.len() < 6000, "a line of {} bytes", line.len());
     }
 }
+
+/// A snapshot that brings nothing new is not stored: as the newest by its term it would be what a restart finds, and push the
+/// real ones out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_what_is_committed_here_is_not_stored() {
+    let cluster = Cluster::start(TcpOptions::default(), Config::default()).await;
+    cluster.commit(50).await;
+    let forged = Message::stale(2, "x")
+        .with("Term", message::number(cluster.term()))
+        .with("LastLogIndex", message::number(1))
+        .with("LastLogTerm", message::number(1 << 40))
+        .with("Size", message::number(5));
+    for address in cluster.addresses() {
+        talk(address, &[&forged.encode()[..], b"state"].concat()).await;
+        cluster.still_commits().await;
+    }
+    for node in &cluster.nodes {
+        let stored = node.stored_snapshot();
+        assert!(stored.is_none(), "{} kept {stored:?}", node.raft.id());
+    }
+    cluster.finish(MEMORY).await;
+}
+
+/// Whoever sends a snapshot without end must not keep the leader's out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_snapshot_does_not_keep_others_out() {
+    let cluster = Cluster::start(TcpOptions::default(), Config::default()).await;
+    cluster.commit(50).await;
+    let leader = cluster.leader().await;
+    let leader_id = cluster.nodes[leader].raft.id().as_str();
+    let victim = cluster.addresses()[(leader + 1) % 3];
+    let snapshot = |id: &str, size: u64| {
+        let message = Message::stale(2, id).with("Term", message::number(cluster.term()));
+        message.with("Size", message::number(size)).encode()
+    };
+    let mut endless = TcpStream::connect(victim).await.expect("the server listens");
+    endless.write_all(&[&snapshot("x", 1 << 62)[..], &[0; 1 << 17]].concat()).await.expect("sent");
+    sleep(Duration::from_millis(100)).await;
+    let answer = talk(victim, &[&snapshot(leader_id, 5)[..], b"state"].concat()).await;
+    assert!(decoded(2, answer).is_some(), "the leader's snapshot was turned away without an answer");
+    drop(endless);
+    cluster.finish(MEMORY).await;
+}
