@@ -108,6 +108,11 @@ impl World {
             server.clock_start = Duration::from_millis(clocks.random_range(0..10_000));
             server.drift = clocks.random_range(-options.drift..=options.drift);
         }
+        if options.mutant == Some(Mutant::ClocksApart) {
+            for (number, server) in servers.iter_mut().enumerate() {
+                server.drift = if number == 0 { -400_000 } else { 400_000 };
+            }
+        }
         let mut world = Self {
             now: Time::from_millis(1),
             network: Network::new(&options),
