@@ -78,6 +78,19 @@ impl Mutant {
         Self::TimersStop,
     ];
 
+    /// Whether it changes what a restart finds, which only the model of a disk allows.
+    #[must_use]
+    pub const fn spoils_disk(self) -> bool {
+        matches!(
+            self,
+            Self::VoteForgotten
+                | Self::TermForgotten
+                | Self::TailForgotten
+                | Self::OldDisk
+                | Self::ConfigurationForgotten
+        )
+    }
+
     /// Its name on the command line and in the documentation.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -232,6 +232,10 @@ impl World {
 
     fn random_change(&mut self, node: usize) {
         let target = self.workload.random.random_range(0..self.servers.len());
+        // Nobody takes members away while one is lost.
+        if self.servers[target].lost || self.is_replacing() {
+            return;
+        }
         let (id, address) = address_of(&self.servers, target);
         let Some(core) = &self.servers[node].core else { return };
         let dice = self.workload.random.random_range(0..100);

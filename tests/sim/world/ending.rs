@@ -13,7 +13,7 @@ impl World {
         self.faults = false;
         self.network.heal();
         for node in 0..self.servers.len() {
-            if self.servers[node].disk.failed {
+            if self.servers[node].disk.is_doomed() {
                 self.crash(node);
             }
             self.servers[node].paused_until = Time::ZERO;

@@ -107,8 +107,11 @@ impl World {
     fn snapshot_for(&mut self, node: usize, request: &Request) -> Option<Snapshot> {
         let Request::InstallSnapshot { meta, .. } = request else { return None };
         self.cover("snapshots sent");
-        let stored = &self.servers[node].disk.snapshots;
-        stored.iter().find(|snapshot| snapshot.meta.last == meta.last).cloned()
+        let read = self.servers[node].disk.read_snapshot(meta.last);
+        read.unwrap_or_else(|sentence| {
+            self.judge("snapshots", Err(sentence));
+            None
+        })
     }
 
     fn respond(&mut self, node: usize, reply: ReplyToken, response: Response) {
@@ -243,6 +246,7 @@ impl World {
             snapshot.meta.configuration_index = core.configuration_index();
         }
         let epoch = server.epoch;
+        server.disk.writing = Some(snapshot.clone());
         let takes = self.disk_delay() * 3;
         self.schedule(takes, Event::SnapshotDone { node, epoch, snapshot: Box::new(snapshot) });
     }
@@ -254,16 +258,18 @@ impl World {
         self.servers[node].snapshotting = false;
         self.judge_stored(node, &snapshot);
         self.cover("snapshots taken");
-        let meta = snapshot.meta.clone();
-        self.servers[node].disk.store(snapshot);
-        self.step(node, Input::SnapshotTaken { meta });
+        self.servers[node].disk.writing = None;
+        match self.servers[node].disk.store(snapshot) {
+            Ok(Some(meta)) => self.step(node, Input::SnapshotTaken { meta }),
+            Ok(None) => self.cover("snapshots that could not be stored"),
+            Err(sentence) => self.judge("disk", Err(sentence)),
+        }
     }
 
     fn restore(&mut self, node: usize, meta: &SnapshotMeta) {
         self.cover("snapshots installed");
         let server = &mut self.servers[node];
-        let stored = server.disk.snapshots.iter().find(|snapshot| snapshot.meta == *meta).cloned();
-        let Some(snapshot) = stored else {
+        let Ok(Some(snapshot)) = server.disk.read_snapshot(meta.last) else {
             let sentence =
                 format!("{} installs a snapshot of {} that is not stored", server.peer.id, meta.last);
             return self.judge("snapshots", Err(sentence));

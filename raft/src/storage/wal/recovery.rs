@@ -108,6 +108,8 @@ fn secure_tail(log: &FileLog, tail: &Tail) -> Result<Box<dyn super::File>, Stora
         }
         file.write_at(tail.proven, &tail.bytes[tail.unproven()])?;
         file.sync_data()?;
+        // A process that was killed may have left a name that only the cache knows.
+        log.fs.sync_dir(&log.directory)?;
         Ok(file)
     };
     secure().map_err(|error| StorageError::io("repair", tail.path.display(), error))
