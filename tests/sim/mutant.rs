@@ -44,8 +44,6 @@ pub enum Mutant {
     /// A read by lease is served although the lease has ended meanwhile (L07). Too rare for the swarm: a scenario plants
     /// it.
     LeaseOutlived,
-    /// The first server's clock runs much slower than the others', far beyond what leases allow (L06).
-    ClocksApart,
     /// After the faults are over one server still hears nothing (V3).
     DeafForever,
     /// A server's timers stop after a restart (V1).
@@ -54,7 +52,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All that the swarm must find.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 20] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -73,7 +71,6 @@ impl Mutant {
         Self::EarlyAnswer,
         Self::UnconfirmedReads,
         Self::EarlyReads,
-        Self::ClocksApart,
         Self::DeafForever,
         Self::TimersStop,
     ];
@@ -114,7 +111,6 @@ impl Mutant {
             Self::UnconfirmedReads => "unconfirmed-reads",
             Self::EarlyReads => "early-reads",
             Self::LeaseOutlived => "lease-outlived",
-            Self::ClocksApart => "clocks-apart",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
         }

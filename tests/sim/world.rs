@@ -130,12 +130,7 @@ impl World {
             let mut server = world.new_server(number);
             let start = Duration::from_millis(clocks.random_range(0..10_000));
             let drift = world.options.drift;
-            let drift = match world.options.mutant {
-                Some(Mutant::ClocksApart) if number == 0 => -400_000,
-                Some(Mutant::ClocksApart) => 400_000,
-                _ => clocks.random_range(-drift..=drift),
-            };
-            server.clock = Clock::new(start, drift);
+            server.clock = Clock::new(start, clocks.random_range(-drift..=drift));
             world.servers.push(server);
         }
         for node in 0..world.servers.len() {
