@@ -46,6 +46,10 @@ pub struct Options {
     pub changes: bool,
     /// How far clocks may run fast or slow, in parts per million.
     pub drift: i64,
+    /// Whether the real stores run on a simulated file system, or a model stands for them.
+    pub files: bool,
+    /// The size of the log's segments.
+    pub segment_bytes: u64,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -86,6 +90,8 @@ impl Options {
             fault_every: between(r, ms(50), ms(1500)),
             changes: chance(r, 700),
             drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
+            files: true,
+            segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             mutant: None,
             trace: false,
         }
@@ -115,6 +121,8 @@ impl Options {
             fault_every: Duration::ZERO,
             changes: false,
             drift: 0,
+            files: true,
+            segment_bytes: 4096,
             mutant: None,
             trace: false,
         }

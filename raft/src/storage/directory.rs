@@ -91,6 +91,11 @@ impl DataDirectory {
             None => Identity { magic: MAGIC.to_owned(), format: FORMAT, server: None, log: false },
         };
         let mut directory = Self { fs, path, identity, lock };
+        // A process that was killed may have left names that only the cache knows.
+        directory
+            .fs
+            .sync_dir(&directory.path)
+            .map_err(|error| StorageError::io("sync", directory.path.display(), error))?;
         if !known {
             directory.save(directory.identity.clone())?;
         }
