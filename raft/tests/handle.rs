@@ -182,6 +182,22 @@ async fn tunables_change_while_the_server_runs() {
     assert_eq!(raft.reload_config(wanted).await, Err(ReloadError::Stopped));
 }
 
+#[tokio::test]
+async fn the_election_timeout_stays_while_leases_rest_on_it() {
+    let cluster = Cluster::bootstrapped(&["a"], Config { lease_reads: true, ..Config::default() }).await;
+    let raft = &cluster.nodes[0].raft;
+    let before = raft.reloadable_config();
+    let longer = raft::ReloadableConfig { election_timeout: 2 * before.election_timeout, ..before.clone() };
+    let refused = raft.reload_config(longer).await;
+    assert!(
+        matches!(&refused, Err(ReloadError::Config(error)) if error.name == "election_timeout"),
+        "{refused:?}"
+    );
+    raft.reload_config(raft::ReloadableConfig { trailing_logs: 1, ..before })
+        .await
+        .expect("no lease rests on it");
+}
+
 /// A gate that whatever it guards waits at.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
