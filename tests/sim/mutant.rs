@@ -37,6 +37,10 @@ pub enum Mutant {
     RefusalLies,
     /// A client is told that its command is applied when it is only in the log.
     EarlyAnswer,
+    /// A server that believes it leads answers reads from what it holds and asks nobody (L10).
+    UnconfirmedReads,
+    /// A confirmed read is served before its index is applied (L08, L13).
+    EarlyReads,
     /// After the faults are over one server still hears nothing (V3).
     DeafForever,
     /// A server's timers stop after a restart (V1).
@@ -45,7 +49,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -62,6 +66,8 @@ impl Mutant {
         Self::SnapshotConfigurationAhead,
         Self::RefusalLies,
         Self::EarlyAnswer,
+        Self::UnconfirmedReads,
+        Self::EarlyReads,
         Self::DeafForever,
         Self::TimersStop,
     ];
@@ -99,6 +105,8 @@ impl Mutant {
             Self::SnapshotConfigurationAhead => "snapshot-configuration-ahead",
             Self::RefusalLies => "refusal-lies",
             Self::EarlyAnswer => "early-answer",
+            Self::UnconfirmedReads => "unconfirmed-reads",
+            Self::EarlyReads => "early-reads",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
         }

@@ -7,6 +7,7 @@ use raft::{EntryId, LogIndex, ServerId, Term, Time};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, LogImage};
+use crate::linearizable::Key;
 use crate::machine::Machine;
 
 /// What a core showed before a step.
@@ -62,6 +63,17 @@ pub struct Waiting {
     pub value: Option<u64>,
 }
 
+/// A read that was confirmed and waits until its server has applied enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// What must be applied.
+    pub index: LogIndex,
+    /// Of which register.
+    pub key: Key,
+    /// When it was asked for.
+    pub began: Time,
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct SimServer {
@@ -89,6 +101,8 @@ pub struct SimServer {
     pub sent: BTreeMap<Sequence, usize>,
     /// Proposals in the log that clients wait for.
     pub waiting: BTreeMap<LogIndex, Waiting>,
+    /// Reads that were confirmed and not served yet.
+    pub reading: Vec<Reading>,
     /// The next wake-up that is in the event queue.
     pub wake: Option<Time>,
     /// The process stands still until then.
@@ -123,6 +137,7 @@ impl SimServer {
             received: BTreeMap::new(),
             sent: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            reading: Vec::new(),
             wake: None,
             paused_until: Time::ZERO,
             clock: Clock::default(),
@@ -161,6 +176,7 @@ impl SimServer {
         self.received.clear();
         self.sent.clear();
         self.waiting.clear();
+        self.reading.clear();
         (self.applying, self.snapshotting) = (false, false);
         self.wake = None;
         self.paused_until = Time::ZERO;

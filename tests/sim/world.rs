@@ -170,6 +170,9 @@ impl World {
             self.heal();
             self.settle();
         }
+        if self.failure.is_none() {
+            self.judge_history();
+        }
         self.report()
     }
 

@@ -108,6 +108,10 @@ impl DataDirectory {
         &self.path
     }
 
+    pub(crate) fn file_system(&self) -> Arc<dyn FileSystem> {
+        Arc::clone(&self.fs)
+    }
+
     /// The server that this directory belongs to, once [`DataDirectory::bind_id`] said so.
     #[must_use]
     pub fn server_id(&self) -> Option<ServerId> {

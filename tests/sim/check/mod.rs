@@ -10,6 +10,7 @@ pub mod commit;
 pub mod configuration_in_force;
 pub mod election_safety;
 pub mod leader_completeness;
+pub mod linearizable;
 pub mod liveness;
 pub mod log_matching;
 pub mod membership;
@@ -79,6 +80,8 @@ pub struct Checks {
     pub clients: clients::Clients,
     /// L3.
     pub reads: reads::Reads,
+    /// C1.
+    pub linearizable: linearizable::Linearizable,
 }
 
 impl Checks {

@@ -67,6 +67,15 @@ impl World {
         self.judge("clients", verdict);
     }
 
+    /// Judges what all clients saw.
+    pub(super) fn judge_history(&mut self) {
+        match self.checks.linearizable.judged() {
+            Ok(true) => self.cover("histories judged"),
+            Ok(false) => self.cover("histories too hard to judge"),
+            Err(sentence) => self.judge("linearizable", Err(sentence)),
+        }
+    }
+
     fn longest(&mut self, what: &'static str, began: Time) {
         let took = u64::try_from(self.now.since(began).as_millis()).unwrap_or(u64::MAX);
         let known = self.coverage.entry(what).or_default();

@@ -192,6 +192,7 @@ impl World {
                 return;
             }
         }
+        self.serve_reads(node);
         if let Some(last) = batch.last() {
             self.step(node, Input::Applied { index: last.id.index });
         }
@@ -206,8 +207,9 @@ impl World {
             let sentence = format!("{} applies {} after {}", server.peer.id, entry.id, server.machine.last);
             return self.judge("state_machine_safety", Err(sentence));
         }
+        let mut answer = None;
         for _ in 0..times {
-            server.machine.apply(entry);
+            answer = answer.or(server.machine.apply(entry));
         }
         server.machine.last = entry.id;
         let verdict = self.checks.state_machine_safety.reached(server.peer.id.as_str(), &server.machine);
@@ -216,7 +218,7 @@ impl World {
             let verdict = self.checks.clients.applies(value(entry), entry.id.index.0);
             self.judge("clients", verdict);
         }
-        self.answer_proposal(node, entry);
+        self.answer_proposal(node, entry, answer);
     }
 
     fn times_applied(&mut self, entry: &Entry) -> u32 {
@@ -276,6 +278,7 @@ impl World {
         server.machine = (*snapshot.state).clone();
         server.to_apply.retain(|entry| entry.id.index > index);
         let epoch = server.epoch;
+        self.serve_reads(node);
         let takes = between(&mut self.disk_random, Duration::ZERO, self.options.apply);
         self.schedule(takes, Event::Restored { node, epoch, index });
     }
