@@ -159,6 +159,8 @@ impl RaftCore {
         };
         if core.log.term_at(snapshot_last.index) != Some(snapshot_last.term) {
             core.reset_log(snapshot_last);
+            // A configuration in the log that the snapshot replaced was never committed.
+            core.configurations = Configurations::recompute(core.snapshot.as_ref(), &core.log);
         }
         if core.config.lease_reads && core.hard_state.term > Term(0) {
             core.vote_after = now + core.config.election_timeout;
