@@ -42,9 +42,6 @@ pub enum Mutant {
     UnconfirmedReads,
     /// A confirmed read is served before its index is applied (L08, L13).
     EarlyReads,
-    /// A read by lease is served although the lease has ended meanwhile (L07). Too rare for the swarm: a scenario plants
-    /// it.
-    LeaseOutlived,
     /// After the faults are over one server still hears nothing (V3).
     DeafForever,
     /// A server's timers stop after a restart (V1).
@@ -55,7 +52,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Those around the core.
-    pub const AROUND: [Self; 21] = [
+    pub const AROUND: [Self; 20] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -74,7 +71,6 @@ impl Mutant {
         Self::EarlyAnswer,
         Self::UnconfirmedReads,
         Self::EarlyReads,
-        Self::LeaseOutlived,
         Self::DeafForever,
         Self::TimersStop,
     ];
@@ -129,7 +125,6 @@ impl Mutant {
             Self::EarlyAnswer => "early-answer",
             Self::UnconfirmedReads => "unconfirmed-reads",
             Self::EarlyReads => "early-reads",
-            Self::LeaseOutlived => "lease-outlived",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
         };
