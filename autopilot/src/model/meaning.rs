@@ -41,6 +41,8 @@ impl Reason {
             "status-unknown",
             "the application cannot tell whether the server is alive; only the dead are removed",
         ),
+        ("overtaken", "the cluster is not any more what the step was proposed for"),
+        ("not-dead", "the application does not report the server as down or gone, so it stays"),
         ("engine-refused", "the engine did not make the change"),
         ("no-leader", "there is no leader's log to compare with, so nobody is called healthy"),
         ("not-alive", "the application does not report the server as alive"),
