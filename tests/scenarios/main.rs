@@ -3,6 +3,7 @@
 
 mod elections;
 mod membership;
+mod reads;
 mod replication;
 
 use std::time::Duration;

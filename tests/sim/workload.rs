@@ -140,6 +140,12 @@ impl World {
             self.read(frozen);
             return;
         }
+        // Leases are about reads: where there are leases, many clients read.
+        if self.options.config.lease_reads && chance(&mut self.workload.registers, 400) {
+            self.read(node);
+            return;
+        }
+        let random = &mut self.workload.random;
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
         match dice {
@@ -202,7 +208,10 @@ impl World {
             self.serve_read(node, key, began);
             return self.workload.next_request();
         }
-        self.ask(node, Asked::Read { floor, key, began }, |request| Input::Read { request })
+        let by_lease = self.options.config.lease_reads && chance(&mut self.workload.registers, 500);
+        self.ask(node, Asked::Read { floor, key, began }, |request| {
+            if by_lease { Input::LeaseRead { request } } else { Input::Read { request } }
+        })
     }
 
     /// Someone changes the members.
@@ -263,7 +272,9 @@ impl World {
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
                     self.judge("reads", verdict);
                     self.checks.reads.saw(*index);
-                    self.confirmed(node, Reading { index: *index, key, began });
+                    let until =
+                        if let Outcome::LeaseRead { until, .. } = outcome { until } else { Time::NEVER };
+                    self.confirmed(node, Reading { index: *index, key, began, until });
                 }
             }
             Outcome::Changed { .. } | Outcome::Bootstrapped | Outcome::Transferred => {}
@@ -315,8 +326,15 @@ impl World {
         let reading = std::mem::take(&mut self.servers[node].reading);
         let (due, later): (Vec<Reading>, _) = reading.into_iter().partition(|r| r.index <= applied);
         self.servers[node].reading = later;
-        for Reading { key, began, .. } in due {
-            self.serve_read(node, key, began);
+        for Reading { key, began, until, .. } in due {
+            // The clock is read last: the server may have stood still since it was told that it holds the lease (L07).
+            if self.servers[node].clock.local(self.now) < until
+                || self.options.mutant == Some(Mutant::LeaseOutlived)
+            {
+                self.serve_read(node, key, began);
+            } else {
+                self.cover("leases over before the answer");
+            }
         }
     }
 
