@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use simulation::mutant::Mutant;
 use simulation::options::Options;
-use simulation::swarm::{Totals, hunt, run, swarm_of};
+use simulation::swarm::{Totals, hunt_all, run, swarm_of};
 
 const USAGE: &str = "usage:
   sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model]   run N seeds
   sim replay --seed S [--events E] [--mutant NAME] [--model] [--quiet]   run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E]               plant each known defect and look for it
+  sim mutants [--seeds N] [--start S] [--events E] [--table]     plant each known defect and look for it
 --model: a model of the disks instead of the real stores on simulated disks (faster)";
 
 /// Events before the faults stop, unless asked otherwise.
@@ -144,28 +144,32 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn mutants(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events"])?;
-    let seeds = arguments.number("--seeds", 60)?;
+    arguments.known(&["--seeds", "--start", "--events", "--table"])?;
+    let table = arguments.text("--table").is_some();
+    let seeds = arguments.number("--seeds", 400)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
     quiet_panics();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let all: Vec<Mutant> = Mutant::all().collect();
+    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads);
     let mut found = 0;
-    for mutant in Mutant::ALL {
-        match hunt(mutant, start..start.saturating_add(seeds), events) {
+    for (mutant, hunted) in all.iter().zip(hunts) {
+        let name = mutant.name();
+        match hunted {
             Some((seed, failure)) => {
                 found += 1;
-                println!(
-                    "{}: found by {} after {} seeds: {}",
-                    mutant.name(),
-                    failure.check,
-                    seed - start + 1,
-                    failure.sentence
-                );
-                println!("  replay: {}", replay_command(seed, events, Some(mutant)));
+                let count = seed - start + 1;
+                if table {
+                    println!("| `{name}` | `{}` | {count} |", failure.check);
+                    continue;
+                }
+                println!("{name}: found by {} after {count} seeds: {}", failure.check, failure.sentence);
+                println!("  replay: {}", replay_command(seed, events, Some(*mutant)));
             }
-            None => println!("{}: NOT FOUND in {seeds} seeds", mutant.name()),
+            None => println!("{name}: NOT FOUND in {seeds} seeds"),
         }
     }
-    println!("found {found} of {}", Mutant::ALL.len());
-    Ok(found == Mutant::ALL.len())
+    println!("found {found} of {}", all.len());
+    Ok(found == all.len())
 }

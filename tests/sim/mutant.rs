@@ -1,6 +1,7 @@
 //! Planted defects. A checker counts only once it has found one.
 //!
-//! They break what the simulator promises to the core, in the way in which a real driver, disk or network layer breaks it.
+//! Those named here break what the simulator promises to the core, in the way in which a real driver, disk or network layer
+//! breaks it; [`Mutant::Core`] breaks a rule inside the core.
 
 /// One defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +49,13 @@ pub enum Mutant {
     DeafForever,
     /// A server's timers stop after a restart (V1).
     TimersStop,
+    /// The core itself breaks a rule.
+    Core(raft::core::Mutant),
 }
 
 impl Mutant {
-    /// All that the swarm must find.
-    pub const ALL: [Self; 20] = [
+    /// Those around the core.
+    pub const AROUND: [Self; 21] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -71,9 +74,24 @@ impl Mutant {
         Self::EarlyAnswer,
         Self::UnconfirmedReads,
         Self::EarlyReads,
+        Self::LeaseOutlived,
         Self::DeafForever,
         Self::TimersStop,
     ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::AROUND.into_iter().chain(raft::core::Mutant::ALL.iter().map(|mutant| Self::Core(*mutant)))
+    }
+
+    /// The defect of a core, if it is one.
+    #[must_use]
+    pub const fn core(self) -> Option<raft::core::Mutant> {
+        match self {
+            Self::Core(mutant) => Some(mutant),
+            _ => None,
+        }
+    }
 
     /// Whether it changes what a restart finds, which only the model of a disk allows.
     #[must_use]
@@ -90,8 +108,9 @@ impl Mutant {
 
     /// Its name on the command line and in the documentation.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
+    pub fn name(self) -> String {
+        let name = match self {
+            Self::Core(mutant) => return mutant.name(),
             Self::DiskLies => "disk-lies",
             Self::VoteForgotten => "vote-forgotten",
             Self::TermForgotten => "term-forgotten",
@@ -113,12 +132,13 @@ impl Mutant {
             Self::LeaseOutlived => "lease-outlived",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
-        }
+        };
+        name.to_owned()
     }
 
     /// The defect of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mutant| mutant.name() == name)
+        Self::all().find(|mutant| mutant.name() == name)
     }
 }

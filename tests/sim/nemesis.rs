@@ -42,7 +42,8 @@ impl World {
             0..=29 => self.crash_for(node, lasts),
             30..=33 => (0..self.servers.len()).for_each(|node| self.crash_for(node, lasts / 4)),
             34..=49 => self.isolate_for(node, lasts),
-            50..=64 => self.split_for(lasts),
+            50..=61 => self.split_for(lasts),
+            62..=64 => self.hand_over_and_cut_for(lasts),
             65..=76 => self.cut_some_ways_for(lasts),
             77..=81 => self.pause(node, lasts / 2),
             82..=84 => self.disturb_clock(node, lasts / 4),
@@ -105,6 +106,26 @@ impl World {
         self.schedule(lasts, Event::Mend);
     }
 
+    /// A leader hands over and is then cut off from what comes next: it goes on believing that it leads.
+    fn hand_over_and_cut_for(&mut self, lasts: Duration) {
+        let Some(leader) = self.servers.iter().position(crate::server::SimServer::leads) else { return };
+        self.cover("leaders cut off while they hand over");
+        let deaf_only = chance(&mut self.nemesis.random, 500);
+        self.transfer(leader, None);
+        let after = between(&mut self.nemesis.random, Duration::ZERO, self.options.delay.1 * 2);
+        self.schedule(after, Event::Cut { node: leader, deaf_only });
+        self.schedule(after + lasts, Event::Mend);
+    }
+
+    pub(crate) fn cut_off(&mut self, node: usize, deaf_only: bool) {
+        for other in (0..self.servers.len()).filter(|other| *other != node) {
+            self.network.cuts.insert((other, node));
+            if !deaf_only {
+                self.network.cuts.insert((node, other));
+            }
+        }
+    }
+
     fn pause(&mut self, node: usize, lasts: Duration) {
         self.cover("pauses");
         self.servers[node].paused_until = self.now + lasts;
@@ -165,7 +186,8 @@ impl World {
             let drift = random.random_range(-drift..=drift);
             self.servers[node].clock.set_drift(now, drift);
             self.cover("clocks that change their rate");
-        } else {
+        } else if !self.options.config.lease_reads {
+            // Leases bear clocks that run a little fast or slow, not clocks that jump (L06).
             self.servers[node].clock.jump(by);
             self.cover("clocks that jump");
         }

@@ -109,3 +109,32 @@ pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, events: u64) -> Option<
         run(options).failure.map(|failure| (seed, failure))
     })
 }
+
+/// [`hunt`] for many defects, on this many threads; answers in the order of the defects.
+///
+/// # Panics
+/// Never: a panic of a core is a failure that was found.
+#[must_use]
+pub fn hunt_all(
+    mutants: &[Mutant],
+    seeds: std::ops::Range<u64>,
+    events: u64,
+    threads: usize,
+) -> Vec<Option<(u64, Failure)>> {
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(vec![None; mutants.len()]);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let position =
+                        usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
+                    let Some(mutant) = mutants.get(position) else { return };
+                    let hunted = hunt(*mutant, seeds.clone(), events);
+                    found.lock().expect("no thread panics while it holds this")[position] = hunted;
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no thread panics while it holds this")
+}

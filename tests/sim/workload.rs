@@ -1,6 +1,6 @@
 //! Clients: commands with unique values, reads, changes of members, transfers; and what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use raft::core::{Entry, Input, Outcome, Refusal, RequestId};
 use raft::{ConfigurationChange, EntryId, LogIndex, ServerId, Suffrage, Time};
 use rand::RngExt;
 
+use crate::check::Verdict;
 use crate::check::clients::Fate;
 use crate::linearizable::{Action, Answer, Key, Value};
 use crate::mutant::Mutant;
@@ -52,6 +53,10 @@ pub struct Workload {
     next_value: u64,
     pending: BTreeMap<RequestId, (usize, Asked)>,
     outcomes: BTreeMap<RequestId, Outcome>,
+    /// Changes that expect a configuration which was not in force when they were asked for.
+    stale: BTreeSet<RequestId>,
+    /// Transfers under way, and where.
+    handing_over: BTreeMap<RequestId, usize>,
 }
 
 impl Workload {
@@ -66,6 +71,8 @@ impl Workload {
             next_value: 0,
             pending: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            handing_over: BTreeMap::new(),
         }
     }
 
@@ -91,6 +98,21 @@ impl Workload {
             _ => Action::Delete,
         };
         (key, action)
+    }
+
+    /// A core is about to hear of a request: what it may answer depends on what it is like now.
+    pub(crate) fn hears(&mut self, core: &raft::core::RaftCore, input: &Input, node: usize) {
+        match input {
+            Input::Change { request, expected: Some(expected), .. }
+                if *expected != core.configuration_index() =>
+            {
+                self.stale.insert(*request);
+            }
+            Input::Transfer { request, .. } => {
+                self.handing_over.insert(*request, node);
+            }
+            _ => {}
+        }
     }
 
     /// Whether nobody waits for anything.
@@ -132,6 +154,14 @@ impl World {
         let leaders: Vec<usize> = up.iter().copied().filter(|node| self.servers[*node].leads()).collect();
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
+        }
+        // A deposed leader that does not know it yet is where reads go wrong.
+        if leaders.len() > 1 && chance(random, 600) {
+            let term = |node: &usize| self.servers[*node].core.as_ref().map(raft::core::RaftCore::term);
+            let oldest = leaders.into_iter().min_by_key(term).unwrap_or(node);
+            self.cover("reads at a deposed leader");
+            self.read(oldest);
+            return;
         }
         // A leader that stands still may be deposed meanwhile: what it then serves first must not be stale (L07).
         let now = self.now;
@@ -251,9 +281,56 @@ impl World {
         self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
     }
 
+    /// A change is answered once it is committed, and refused if it expects another configuration than the one in force.
+    fn judge_change(&self, node: usize, request: RequestId, index: LogIndex) -> Verdict {
+        let Some(core) = &self.servers[node].core else { return Ok(()) };
+        let id = &core.me().id;
+        if self.workload.stale.contains(&request) {
+            return Err(format!("{id} makes a change that expects another configuration than its own"));
+        }
+        if index > core.commit_index() {
+            return Err(format!("{id} says that its change at {index} is done, before it is committed"));
+        }
+        Ok(())
+    }
+
+    /// While a lease lasts nobody else leads (L1).
+    fn judge_lease(&self, node: usize) -> Verdict {
+        let Some(core) = &self.servers[node].core else { return Ok(()) };
+        let newer = self
+            .servers
+            .iter()
+            .filter_map(|server| server.core.as_ref())
+            .find(|other| other.role() == raft::core::Role::Leader && other.term() > core.term());
+        newer.map_or(Ok(()), |newer| {
+            let (id, term) = (&core.me().id, core.term());
+            let sentence = "serves a read by its lease, but";
+            Err(format!("{id} of term {term} {sentence} {} leads term {}", newer.me().id, newer.term()))
+        })
+    }
+
+    /// A leader takes nothing while it hands over (L01), and no more than the limit on what is uncommitted (R20).
+    fn judge_proposal(&self, node: usize, first: EntryId, count: u64) -> Verdict {
+        let Some(core) = &self.servers[node].core else { return Ok(()) };
+        let id = &core.me().id;
+        if self.workload.handing_over.values().any(|at| *at == node) {
+            return Err(format!("{id} takes a command while it hands leadership over"));
+        }
+        let others = core.entries(core.commit_index().next(), core.last().index, usize::MAX);
+        let before = others.iter().filter(|e| {
+            e.id.term == first.term && !(first.index.0..first.index.0 + count).contains(&e.id.index.0)
+        });
+        let bytes: usize = before.map(Entry::size).sum();
+        if bytes >= self.options.config.uncommitted_bytes_max {
+            return Err(format!("{id} takes a command on top of {bytes} bytes that are not committed"));
+        }
+        Ok(())
+    }
+
     pub(crate) fn resolve(&mut self, node: usize, request: RequestId, outcome: Outcome) {
         self.cover(kind(&outcome));
         let pending = self.workload.pending.remove(&request);
+        self.workload.handing_over.remove(&request);
         let values = match &pending {
             Some((_, Asked::Commands(values))) => values.clone(),
             _ => Vec::new(),
@@ -267,6 +344,9 @@ impl World {
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
             Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
+                let lease = matches!(outcome, Outcome::LeaseRead { .. });
+                let verdict = if lease { self.judge_lease(node) } else { Ok(()) };
+                self.judge("leases", verdict);
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let who = self.servers[node].peer.id.clone();
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
@@ -277,7 +357,11 @@ impl World {
                     self.confirmed(node, Reading { index: *index, key, began, until });
                 }
             }
-            Outcome::Changed { .. } | Outcome::Bootstrapped | Outcome::Transferred => {}
+            Outcome::Changed { index } => {
+                let verdict = self.judge_change(node, request, *index);
+                self.judge("changes", verdict);
+            }
+            Outcome::Bootstrapped | Outcome::Transferred => {}
         }
         self.workload.outcomes.insert(request, outcome);
     }
@@ -291,6 +375,8 @@ impl World {
         pending: Option<(usize, Asked)>,
         values: &[u64],
     ) {
+        let verdict = self.judge_proposal(node, first, count);
+        self.judge("proposals", verdict);
         if let Some(pending) = pending {
             self.workload.pending.insert(request, pending);
         }
@@ -401,6 +487,7 @@ impl World {
     pub(crate) fn abandon_clients_of(&mut self, node: usize) {
         let lost = std::mem::take(&mut self.servers[node].waiting);
         self.forget_waiting(lost);
+        self.workload.handing_over.retain(|_, at| *at != node);
         let mine = |pending: &(usize, Asked)| pending.0 == node;
         let gone: Vec<RequestId> =
             self.workload.pending.iter().filter(|(_, pending)| mine(pending)).map(|(id, _)| *id).collect();

@@ -15,7 +15,7 @@ use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequ
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
-use crate::check::{Checks, Step, Verdict};
+use crate::check::{Checks, Step, Verdict, stability};
 use crate::clock::Clock;
 use crate::disk::Start;
 use crate::machine::Snapshot;
@@ -90,6 +90,8 @@ pub struct World {
     hash: u64,
     next_token: u64,
     faults: bool,
+    /// A server that stays dead when the faults end.
+    lost: Option<usize>,
 }
 
 impl std::fmt::Debug for World {
@@ -122,6 +124,7 @@ impl World {
             events: 0,
             hash: options.seed,
             next_token: 0,
+            lost: None,
             faults: !options.fault_every.is_zero(),
             servers: Vec::new(),
             options,
@@ -167,6 +170,7 @@ impl World {
             self.advance();
         }
         if self.failure.is_none() {
+            self.lose_one();
             self.heal();
             self.settle();
         }
@@ -267,7 +271,8 @@ impl World {
                 }
             }
             Event::Restart { node, epoch } => {
-                if self.servers[node].epoch == epoch && !self.servers[node].is_up() {
+                if self.servers[node].epoch == epoch && !self.servers[node].is_up() && self.lost != Some(node)
+                {
                     self.start(node);
                 }
             }
@@ -291,6 +296,11 @@ impl World {
             Event::Fault => {
                 if self.faults {
                     self.fault();
+                }
+            }
+            Event::Cut { node, deaf_only } => {
+                if self.faults {
+                    self.cut_off(node, deaf_only);
                 }
             }
             Event::Mend => {
@@ -382,6 +392,7 @@ impl World {
         if !self.is_current(node, epoch) {
             return;
         }
+        self.checks.contact.answered(node, epoch, sequence);
         if self.servers[node].sent.remove(&sequence).is_none() {
             self.cover("answers after the sender gave up");
         }
@@ -401,6 +412,7 @@ impl World {
             return;
         }
         if let Some(to) = self.servers[node].sent.remove(&sequence) {
+            self.checks.contact.gives_up(node, epoch, sequence);
             let to = self.servers[to].peer.id.clone();
             self.step(node, Input::SendFailed { to, sequence });
         }
@@ -436,9 +448,14 @@ impl World {
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
         let local = self.servers[node].clock.local(self.now);
         let Some(core) = &mut self.servers[node].core else { return };
+        self.workload.hears(core, &input, node);
         let before = Seen::of(core);
+        let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
         let mut effects = Vec::new();
         core.step(local, input, &mut effects);
+        if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
+            self.judge("stability", Err(sentence));
+        }
         self.take_in(node, before, effects);
     }
 
@@ -454,6 +471,10 @@ impl World {
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
         }
+        let bound = self.longest_without_quorum();
+        let step = Step { node, before, servers: &self.servers };
+        let verdict = self.checks.contact.stepped(&step, self.now, bound);
+        self.judge("contact", verdict);
         let Some(core) = &self.servers[node].core else { return };
         let now = Seen::of(core);
         for number in
@@ -463,6 +484,13 @@ impl World {
         }
         self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
         self.plan_wake(node);
+    }
+
+    /// How long a leader may go without an answer of a quorum: it looks once a heartbeat interval, by its own clock.
+    fn longest_without_quorum(&self) -> Duration {
+        let config = &self.options.config;
+        let slack = Duration::from_millis(1) + config.election_timeout.mul_f64(0.05);
+        config.election_timeout + config.heartbeat_interval + slack
     }
 
     /// Starts a server from what its disk holds.
@@ -497,7 +525,9 @@ impl World {
             entries: server.log.entries.iter().cloned().collect(),
         };
         let mut effects = Vec::new();
-        let restored = RaftCore::restore(server.peer.clone(), &config, seed, local, persisted, &mut effects);
+        let mutant = self.options.mutant.and_then(Mutant::core);
+        let me = server.peer.clone();
+        let restored = RaftCore::restore_mutated(me, &config, seed, local, persisted, mutant, &mut effects);
         match restored {
             Ok(core) => {
                 let before = Seen { commit: LogIndex::ZERO, ..Seen::of(&core) };

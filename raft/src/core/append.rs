@@ -4,6 +4,7 @@ use raft_types::{EntryId, LogIndex, Term};
 
 use super::io::{Effect, Event, Peer, ReplyToken};
 use super::message::{Entry, EntryKind, Features, Response};
+use super::mutant::Mutant;
 use super::role::RoleState;
 use super::{RaftCore, Role};
 
@@ -11,7 +12,7 @@ impl RaftCore {
     /// Takes note of a leader. False if its term is over, or if it cannot lead this term because this server does; the
     /// request is answered then.
     pub(super) fn follow(&mut self, from: Peer, term: Term, reply: ReplyToken, refusal: Response) -> bool {
-        if term < self.hard_state.term {
+        if term < self.hard_state.term && !self.mutated(Mutant::OldLeaderObeyed) {
             self.respond_after_hard_state(reply, refusal);
             return false;
         }
@@ -72,8 +73,10 @@ impl RaftCore {
             return;
         };
         // Where the request begins before the base, the base takes the place of `prev`: both are committed.
-        let at = if prev.index < self.log.base().index { self.log.base() } else { prev };
-        if self.log.term_at(at.index) != Some(at.term) {
+        let skips = prev.index < self.log.base().index && !self.mutated(Mutant::CompactedIsConflict);
+        let at = if skips { self.log.base() } else { prev };
+        let here = self.log.term_at(at.index);
+        if here.is_none() || (here != Some(at.term) && !self.mutated(Mutant::PrevTermUnchecked)) {
             let hint = self.log.conflict_hint(prev, self.commit);
             let refusal = self.append_refusal(hint);
             self.respond_after_hard_state(reply, refusal);
@@ -84,7 +87,8 @@ impl RaftCore {
             self.out.push(Effect::Ignore { reply });
             return;
         }
-        self.commit_through(commit.min(matched));
+        let known = if self.mutated(Mutant::CommitsUnmatched) { self.log.last().index } else { matched };
+        self.commit_through(commit.min(known));
         self.acknowledge(matched, reply);
     }
 
@@ -92,7 +96,7 @@ impl RaftCore {
     fn after_base(&self, prev: EntryId, mut entries: Vec<Entry>) -> Option<Vec<Entry>> {
         let base = self.log.base().index;
         let compacted = usize::try_from(base.ahead_of(prev.index)).unwrap_or(usize::MAX);
-        if compacted == 0 {
+        if compacted == 0 || self.mutated(Mutant::CompactedIsAppended) {
             return Some(entries);
         }
         if compacted >= entries.len() {
@@ -107,13 +111,19 @@ impl RaftCore {
         for entry in entries {
             let index = entry.id.index;
             match self.log.term_at(index) {
-                Some(term) if term == entry.id.term => continue,
+                Some(term) if term == entry.id.term && !self.mutated(Mutant::TruncatesWhatMatches) => {
+                    continue;
+                }
                 Some(_) if index <= self.commit => return false,
+                Some(_) if self.mutated(Mutant::ConflictKept) => continue,
                 Some(_) => {
                     self.log.truncate_from(index);
-                    self.configurations.truncate_from(index);
+                    if !self.mutated(Mutant::ConfigurationSurvivesTruncation) {
+                        self.configurations.truncate_from(index);
+                    }
                     self.writes.mark_entries(index);
-                    self.writes.pending().truncate_from = Some(index);
+                    let written = !self.mutated(Mutant::TruncationNotWritten);
+                    self.writes.pending().truncate_from = written.then_some(index);
                     self.notify_configuration();
                 }
                 None => {}
@@ -144,11 +154,12 @@ impl RaftCore {
         let last_log = self.log.last().index;
         let response = self.append_response(true, last_log);
         let effect = Effect::Respond { reply, response };
-        self.out.extend(self.writes.after_entries(matched, effect));
+        let early = self.mutated(Mutant::AcksBeforeDurable);
+        self.out.extend(if early { Some(effect) } else { self.writes.after_entries(matched, effect) });
     }
 
     pub(super) fn commit_through(&mut self, index: LogIndex) {
-        if index > self.commit {
+        if index > self.commit || self.mutated(Mutant::CommitFalls) {
             self.commit = index;
             self.out.push(Effect::Commit { through: index });
         }

@@ -11,6 +11,7 @@ use rand::RngExt;
 
 use super::io::{Effect, Event, Outcome, Peer, Refusal, ReplyToken, Sequence};
 use super::message::{EntryKind, Request, Response};
+use super::mutant::Mutant;
 use super::progress::Progress;
 use super::quorum;
 use super::role::{Candidate, Leader, RoleState};
@@ -33,8 +34,10 @@ impl RaftCore {
 
     fn start_election(&mut self) {
         self.reset_election_deadline();
-        self.set_leader(None);
-        self.leader_contact = None;
+        if !self.mutated(Mutant::LeaderRemembered) {
+            self.set_leader(None);
+            self.leader_contact = None;
+        }
         if !self.may_campaign() {
             return;
         }
@@ -49,8 +52,13 @@ impl RaftCore {
     /// have to bring about itself (Raft dissertation, section 4.2.2; catalogue M08).
     pub(super) fn may_campaign(&self) -> bool {
         let before = self.configurations.at(self.configuration_index().previous()).1;
-        let undecided = self.configuration_index() > self.commit && before.is_voter(&self.me.id);
-        (self.configuration().is_voter(&self.me.id) || undecided) && !self.disk_stalled()
+        let undecided = self.configuration_index() > self.commit
+            && before.is_voter(&self.me.id)
+            && !self.mutated(Mutant::UndecidedRemovalBars);
+        let may = self.configuration().is_voter(&self.me.id)
+            || undecided
+            || self.mutated(Mutant::NonvoterCampaigns);
+        may && !self.disk_stalled()
     }
 
     /// Whether the oldest unfinished write is older than the limit (catalogue D03).
@@ -61,7 +69,8 @@ impl RaftCore {
     /// Enters the next term and votes for itself. The requests leave once both are durable (catalogue E02, E03).
     pub(super) fn campaign(&mut self, transfer: bool) {
         let term = self.hard_state.term.next();
-        self.enter_term(term, Some(self.me.id.clone()));
+        let own = (!self.mutated(Mutant::OwnVoteNotRecorded)).then(|| self.me.id.clone());
+        self.enter_term(term, own);
         self.set_leader(None);
         self.reset_election_deadline();
         self.ask_for_votes(false, transfer);
@@ -82,7 +91,8 @@ impl RaftCore {
                 Request::Vote { term, last, transfer }
             };
             let effect = Effect::Send { to, sequence, request };
-            self.out.extend(self.writes.after_hard_state(effect));
+            let early = self.mutated(Mutant::AsksBeforeDurable);
+            self.out.extend(if early { Some(effect) } else { self.writes.after_hard_state(effect) });
         }
         if pre_vote {
             candidate.granted.insert(self.me.id.clone());
@@ -116,7 +126,9 @@ impl RaftCore {
 
     fn count_votes(&mut self) {
         let RoleState::Candidate(candidate) = &self.role else { return };
-        if !quorum::has_quorum(self.configuration(), |id| candidate.granted.contains(id)) {
+        let granted =
+            |id: &ServerId| candidate.granted.contains(id) || self.counts_unseen(Mutant::ElectedOneShort, id);
+        if !quorum::has_quorum(self.configuration(), granted) {
             return;
         }
         if candidate.pre_vote {
@@ -152,7 +164,9 @@ impl RaftCore {
         self.leader_contact = None;
         self.set_leader(Some(self.me.clone()));
         self.notify_role();
-        self.append_own(EntryKind::Noop, bytes::Bytes::new(), bytes::Bytes::new());
+        if !self.mutated(Mutant::NoEntryOfOwnTerm) {
+            self.append_own(EntryKind::Noop, bytes::Bytes::new(), bytes::Bytes::new());
+        }
         self.run_leader_timers();
         self.advance_commit();
     }
@@ -168,6 +182,8 @@ impl RaftCore {
         if term > before {
             self.enter_term(term, None);
             self.set_leader(None);
+        } else if was == super::Role::Candidate && self.mutated(Mutant::VoteForgottenOnStepDown) {
+            self.save_vote(None);
         }
         if leader.is_some() || was == super::Role::Leader {
             self.set_leader(leader);
@@ -181,14 +197,17 @@ impl RaftCore {
     }
 
     fn leave_leadership(&mut self, old: Leader, newer_term: bool) {
-        self.out.push(Effect::Abandon { from: self.commit.next() });
-        if let Some((request, _)) = old.change {
+        if !self.mutated(Mutant::ProposalsForgotten) {
+            self.out.push(Effect::Abandon { from: self.commit.next() });
+        }
+        if let Some((request, _)) = old.change.filter(|_| !self.mutated(Mutant::ChangeForgotten)) {
             self.refuse(request, Refusal::LeadershipLost);
         }
-        for read in old.reads {
+        let forgotten = self.mutated(Mutant::ReadsForgotten);
+        for read in old.reads.into_iter().filter(|_| !forgotten) {
             self.refuse(read.request, Refusal::NotLeader { leader: None });
         }
-        if let Some(transfer) = old.transfer {
+        if let Some(transfer) = old.transfer.filter(|_| !self.mutated(Mutant::TransferForgotten)) {
             let outcome =
                 if newer_term { Outcome::Transferred } else { Outcome::Refused(Refusal::TransferFailed) };
             self.out.push(Effect::Resolve { request: transfer.request, outcome });
@@ -204,6 +223,10 @@ impl RaftCore {
         let last_log = self.log.last().index;
         for effect in self.writes.take_held() {
             let (reply, response) = match effect {
+                other if self.mutated(Mutant::OldAnswersSurvive) => {
+                    self.out.extend(self.writes.after_entries(last_log, other));
+                    continue;
+                }
                 Effect::Respond { reply, response: Response::Append { .. } } => {
                     (reply, self.append_response(false, last_log))
                 }
@@ -227,7 +250,8 @@ impl RaftCore {
     fn save_vote(&mut self, voted_for: Option<ServerId>) {
         self.hard_state.voted_for = voted_for;
         let hard_state = self.hard_state.clone();
-        self.writes.pending().hard_state = Some(hard_state);
+        let written = !self.mutated(Mutant::VoteNotWritten);
+        self.writes.pending().hard_state = written.then_some(hard_state);
         self.writes.mark_hard_state();
     }
 
@@ -249,23 +273,28 @@ impl RaftCore {
     /// After a restart a server cannot know whom it heard; where leases are in use it is bound for as long as one may
     /// last (catalogue E15, L06).
     fn bound_to_another_leader(&self, asker: &Peer) -> bool {
-        if self.now < self.vote_after {
+        if self.now < self.vote_after && !self.mutated(Mutant::LeaseForgottenAtRestart) {
             return true;
         }
         match &self.role {
+            _ if self.mutated(Mutant::LiveLeaderDeposed) => false,
             RoleState::Leader(_) => true,
             RoleState::Follower | RoleState::Candidate(_) => {
                 self.leader.as_ref().is_some_and(|leader| leader.id != asker.id)
-                    && self
-                        .leader_contact
-                        .is_some_and(|contact| self.now.since(contact) < self.config.election_timeout)
+                    && self.leader_contact.is_some_and(|contact| {
+                        self.now.since(contact) < self.config.election_timeout
+                            || self.mutated(Mutant::LeaderRemembered)
+                    })
             }
         }
     }
 
     pub(super) fn on_pre_vote(&mut self, from: &Peer, term: Term, last: EntryId, reply: ReplyToken) {
-        let granted =
-            term >= self.hard_state.term && last >= self.log.last() && !self.bound_to_another_leader(from);
+        if term > self.hard_state.term && self.mutated(Mutant::PreVoteMovesTerm) {
+            self.become_follower(term, None);
+        }
+        let up_to_date = last >= self.log.last() || self.mutated(Mutant::PreVoteIgnoresLog);
+        let granted = term >= self.hard_state.term && up_to_date && !self.bound_to_another_leader(from);
         let response = Response::PreVote { term: self.hard_state.term, granted };
         self.respond_after_hard_state(reply, response);
     }
@@ -278,7 +307,8 @@ impl RaftCore {
         transfer: bool,
         reply: ReplyToken,
     ) {
-        let stale = term < self.hard_state.term;
+        let stale = (term < self.hard_state.term && !self.mutated(Mutant::OldCandidateGranted))
+            || (self.mutated(Mutant::OnlyKnownVotersGranted) && !self.configuration().is_voter(&from.id));
         // Whoever a leader hands over to campaigns in the very next term, and is one of its voters.
         let handed_over =
             transfer && term == self.hard_state.term.next() && self.configuration().is_voter(&from.id);
@@ -287,11 +317,12 @@ impl RaftCore {
             self.respond_after_hard_state(reply, response);
             return;
         }
-        if term > self.hard_state.term {
+        if term > self.hard_state.term && !self.mutated(Mutant::VoteKeepsOldTerm) {
             self.become_follower(term, None);
         }
-        let free = self.hard_state.voted_for.as_ref().is_none_or(|id| *id == from.id);
-        let granted = free && last >= self.log.last() && !matches!(self.role, RoleState::Leader(_));
+        let free = self.mutated(Mutant::VotesTwice)
+            || self.hard_state.voted_for.as_ref().is_none_or(|id| *id == from.id);
+        let granted = free && self.is_up_to_date(last) && !matches!(self.role, RoleState::Leader(_));
         if granted {
             if self.hard_state.voted_for.is_none() {
                 self.save_vote(Some(from.id.clone()));
@@ -300,6 +331,17 @@ impl RaftCore {
         }
         let response = Response::Vote { term: self.hard_state.term, granted };
         self.respond_after_hard_state(reply, response);
+    }
+
+    /// Whether a candidate whose log ends like this holds everything that this server does (Raft paper, section 5.4.1).
+    fn is_up_to_date(&self, last: EntryId) -> bool {
+        let own = self.log.last();
+        match () {
+            () if self.mutated(Mutant::VoteIgnoresLog) => true,
+            () if self.mutated(Mutant::LongerLogWins) => last.index >= own.index,
+            () if self.mutated(Mutant::NewerTermWins) => last.term >= own.term,
+            () => last >= own,
+        }
     }
 
     pub(super) fn on_pre_vote_response(
@@ -317,14 +359,17 @@ impl RaftCore {
     }
 
     pub(super) fn on_vote_response(&mut self, from: &ServerId, sequence: Sequence, granted: bool) {
-        if granted {
+        if granted || self.mutated(Mutant::RefusalsCount) {
             self.count_grant(from, sequence, false);
         }
     }
 
     fn count_grant(&mut self, from: &ServerId, sequence: Sequence, pre_vote: bool) {
         let RoleState::Candidate(candidate) = &mut self.role else { return };
-        if candidate.pre_vote == pre_vote && candidate.asked.get(&sequence) == Some(from) {
+        let same_kind = candidate.pre_vote == pre_vote || self.mutation.is(Mutant::PreVotesCountAsVotes);
+        let any_round =
+            self.mutation.is(Mutant::OldVotesCount) || self.mutation.is(Mutant::PreVotesCountAsVotes);
+        if same_kind && (any_round || candidate.asked.get(&sequence) == Some(from)) {
             candidate.granted.insert(from.clone());
             self.count_votes();
         }
@@ -335,19 +380,23 @@ impl RaftCore {
     pub(super) fn check_quorum(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let now = self.now;
-        let contact = quorum::reached_by_quorum(self.configuration(), |id| {
-            if *id == self.me.id {
+        let electorate = self.electorate(Mutant::NonvotersKeepLeader);
+        let contact = quorum::reached_by_quorum(&electorate, |id| {
+            if *id == self.me.id || self.counts_unseen(Mutant::CheckQuorumOneShort, id) {
                 return now;
             }
             leader.followers.get(id).map_or(Time::ZERO, |progress| progress.contact)
         });
         let lost = contact.is_none_or(|contact| now.since(contact) > self.config.election_timeout);
-        if lost || self.disk_stalled() {
+        if (lost && !self.mutated(Mutant::NoCheckQuorum)) || self.disk_stalled() {
             self.become_follower(self.hard_state.term, None);
         }
     }
 
     pub(super) fn on_storage_failed(&mut self) {
+        if self.mutated(Mutant::StorageFailureIgnored) {
+            return;
+        }
         self.storage_failed = true;
         self.become_follower(self.hard_state.term, None);
         for effect in self.writes.take_held() {

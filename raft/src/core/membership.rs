@@ -7,6 +7,7 @@ use super::RaftCore;
 use super::io::{Effect, Outcome, Peer, Refusal, RequestId};
 use super::log::Log;
 use super::message::{EntryKind, Features, SnapshotMeta};
+use super::mutant::Mutant;
 use super::progress::Progress;
 use super::role::RoleState;
 
@@ -156,14 +157,15 @@ impl RaftCore {
             return Err(Refusal::TransferInProgress);
         }
         // Without an entry of its own term committed a leader may not know of a change that is (catalogue M01).
-        if !leader.ready {
+        if !leader.ready && !self.mutated(Mutant::ChangesBeforeReady) {
             return Err(Refusal::NotReady);
         }
         let index = self.configuration_index();
-        if expected.is_some_and(|expected| expected != index) {
+        if expected.is_some_and(|expected| expected != index) && !self.mutated(Mutant::ExpectedIgnored) {
             return Err(Refusal::ConfigurationMoved { index });
         }
-        if index > self.commit || self.configuration().is_joint() {
+        let in_flight = index > self.commit || self.configuration().is_joint();
+        if in_flight && !self.mutated(Mutant::TwoChangesInFlight) {
             return Err(Refusal::ChangeInProgress { index });
         }
         Ok(self.configuration())
@@ -190,8 +192,13 @@ impl RaftCore {
     fn update_followers(&mut self) {
         let configuration = self.configuration().clone();
         let (now, next, me) = (self.now, self.log.last().index.next(), self.me.id.clone());
+        let mutation = self.mutation;
         let Some(leader) = self.leader_mut() else { return };
-        leader.followers.retain(|id, _| configuration.server(id).is_some());
+        let stays = mutation.is(Mutant::RemovedFollowed);
+        leader.followers.retain(|id, _| stays || configuration.server(id).is_some());
+        if mutation.is(Mutant::NewMemberForgotten) {
+            return;
+        }
         for server in configuration.everyone().filter(|server| server.id != me) {
             let peer = Peer { id: server.id.clone(), address: server.address.clone() };
             leader
@@ -210,15 +217,18 @@ impl RaftCore {
             self.leave_joint();
             return;
         }
+        let early = self.mutated(Mutant::ChangeAnsweredEarly);
         let Some(leader) = self.leader_mut() else { return };
-        if let Some((request, index)) = leader.change.take_if(|(_, index)| *index <= commit) {
+        if let Some((request, index)) = leader.change.take_if(|(_, index)| early || *index <= commit) {
             self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
         }
         if self.configuration_index() <= commit && !self.configuration().is_voter(&self.me.id) {
             if let Some(heir) = self.best_voter() {
                 self.send_timeout_now(&heir);
             }
-            self.become_follower(self.hard_state.term, None);
+            if !self.mutated(Mutant::LeadsWithoutVote) {
+                self.become_follower(self.hard_state.term, None);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod io;
 mod log;
 mod membership;
 mod message;
+mod mutant;
 mod progress;
 mod quorum;
 mod read;
@@ -38,9 +39,14 @@ pub use io::{
     WriteId,
 };
 pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
+#[cfg(feature = "__mutants")]
+pub use mutant::Mutant;
 
 use log::Log;
 use membership::Configurations;
+#[cfg(not(feature = "__mutants"))]
+use mutant::Mutant;
+use mutant::Mutation;
 use role::RoleState;
 use writes::Writes;
 
@@ -108,6 +114,7 @@ pub struct RaftCore {
     writes: Writes,
     next_sequence: u64,
     storage_failed: bool,
+    mutation: Mutation,
     out: Vec<Effect>,
 }
 
@@ -127,6 +134,36 @@ impl RaftCore {
         persisted: Persisted,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, RestoreError> {
+        Self::restore_with(me, config, seed, now, persisted, Mutation::default(), effects)
+    }
+
+    /// [`RaftCore::restore`], with a defect for a test to find.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "__mutants")]
+    pub fn restore_mutated(
+        me: Peer,
+        config: &Config,
+        seed: u64,
+        now: Time,
+        persisted: Persisted,
+        mutant: Option<Mutant>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Self, RestoreError> {
+        let mutation = Mutation { planted: mutant };
+        Self::restore_with(me, config, seed, now, persisted, mutation, effects)
+    }
+
+    fn restore_with(
+        me: Peer,
+        config: &Config,
+        seed: u64,
+        now: Time,
+        persisted: Persisted,
+        mutation: Mutation,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Self, RestoreError> {
         let Persisted { mut hard_state, snapshot, base, entries } = persisted;
         let snapshot_last = snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last);
         if base.index > snapshot_last.index {
@@ -137,7 +174,10 @@ impl RaftCore {
         hard_state.term = hard_state.term.max(log.last().term).max(snapshot_last.term);
         let durable = log.last().index;
         let mut core = Self {
-            configurations: Configurations::recompute(snapshot.as_ref(), &log),
+            configurations: Configurations::recompute(
+                snapshot.as_ref().filter(|_| !mutation.is(Mutant::SnapshotConfigurationUnread)),
+                &log,
+            ),
             me,
             config: config.clone(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
@@ -152,12 +192,13 @@ impl RaftCore {
             commit: snapshot_last.index,
             applied: snapshot_last.index,
             snapshot,
-            writes: Writes::new(durable),
+            writes: Writes::new(durable, mutation),
             next_sequence: 1,
             storage_failed: false,
+            mutation,
             out: Vec::new(),
         };
-        if core.log.term_at(snapshot_last.index) != Some(snapshot_last.term) {
+        if core.contradicts(snapshot_last) {
             core.reset_log(snapshot_last);
             // A configuration in the log that the snapshot replaced was never committed.
             core.configurations = Configurations::recompute(core.snapshot.as_ref(), &core.log);
@@ -181,7 +222,9 @@ impl RaftCore {
             self.refuse_everything(&input);
         } else {
             self.dispatch(input);
-            self.run_timers();
+            if !self.storage_failed {
+                self.run_timers();
+            }
         }
         self.finish(effects);
     }
@@ -251,6 +294,7 @@ impl RaftCore {
         if !matches!(response, Response::PreVote { .. })
             && let Some(term) = response.term()
             && term > self.hard_state.term
+            && !self.mutated(Mutant::NewerTermIgnored)
         {
             self.become_follower(term, None);
             return;
@@ -374,6 +418,9 @@ impl RaftCore {
     /// The configuration in force: the last one in the log, committed or not.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
+        if self.mutated(Mutant::ConfigurationAtCommit) {
+            return self.configurations.at(self.commit).1;
+        }
         self.configurations.latest().1
     }
 
@@ -448,7 +495,9 @@ impl RaftCore {
 
     fn respond_after_hard_state(&mut self, reply: ReplyToken, response: Response) {
         let effect = Effect::Respond { reply, response };
-        self.out.extend(self.writes.after_hard_state(effect));
+        let early = self.mutated(Mutant::AnswersBeforeDurable)
+            || (self.mutated(Mutant::VotesBeforeDurable) && matches!(response, Response::Vote { .. }));
+        self.out.extend(if early { Some(effect) } else { self.writes.after_hard_state(effect) });
     }
 
     fn refuse(&mut self, request: RequestId, refusal: Refusal) {

@@ -8,6 +8,7 @@ use raft_types::Time;
 
 use super::RaftCore;
 use super::io::{Effect, Outcome, Refusal, RequestId, Sequence};
+use super::mutant::Mutant;
 use super::quorum;
 use super::role::{PendingRead, RoleState};
 
@@ -17,6 +18,7 @@ const READS_MAX: usize = 65_536;
 impl RaftCore {
     pub(super) fn on_read(&mut self, request: RequestId) {
         let index = self.commit;
+        let mutation = self.mutation;
         let Some(leader) = self.leader_mut() else {
             let refusal = self.not_leader();
             self.refuse(request, refusal);
@@ -26,7 +28,12 @@ impl RaftCore {
             self.refuse(request, Refusal::Overloaded);
             return;
         }
-        leader.reads.push_back(PendingRead { request, index, after: None });
+        if mutation.is(Mutant::ReadsUnconfirmed) {
+            self.out.push(Effect::Resolve { request, outcome: Outcome::Read { index } });
+            return;
+        }
+        let after = leader.read_round.filter(|_| mutation.is(Mutant::ReadJoinsOldRound));
+        leader.reads.push_back(PendingRead { request, index, after });
         self.start_read_round();
     }
 
@@ -44,19 +51,24 @@ impl RaftCore {
     /// requests that a quorum has answered were **sent** (catalogue L05).
     pub(super) fn lease_until(&self) -> Option<Time> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        let usable =
-            self.config.lease_reads && leader.ready && !leader.lease_void && leader.transfer.is_none();
+        let ready = leader.ready || self.mutated(Mutant::LeaseBeforeReady);
+        let given_up =
+            (leader.lease_void || leader.transfer.is_some()) && !self.mutated(Mutant::LeaseOutlivesTransfer);
+        let usable = self.config.lease_reads && ready && !given_up;
         if !usable || self.disk_stalled() {
             return None;
         }
         let sent = quorum::reached_by_quorum(self.configuration(), |id| {
-            if *id == self.me.id {
+            if *id == self.me.id || self.counts_unseen(Mutant::LeaseOneShort, id) {
                 return self.now;
             }
             let heard = leader.followers.get(id).filter(|progress| progress.acknowledged > Sequence(0));
             heard.map_or(Time::ZERO, |progress| progress.contact)
         })?;
         let drift = self.config.clock_drift_permille;
+        if self.mutated(Mutant::LeaseTooLong) {
+            return Some(sent + self.config.election_timeout * 2);
+        }
         let lease = self.config.election_timeout * (1000 - drift) / (1000 + drift);
         (sent > Time::ZERO).then(|| sent + lease)
     }
@@ -65,9 +77,11 @@ impl RaftCore {
     /// committed, the commit index may be behind what was acknowledged, so reads wait (catalogue L08).
     pub(super) fn start_read_round(&mut self) {
         let commit = self.commit;
+        let too_old = self.mutated(Mutant::ReadIndexTooOld);
+        let not_ready = !self.is_ready() && !self.mutated(Mutant::ReadsBeforeReady);
         let Some(leader) = self.leader_mut() else { return };
         let waiting = leader.reads.iter().any(|read| read.after.is_none());
-        if !leader.ready || leader.read_round.is_some() || !waiting {
+        if not_ready || leader.read_round.is_some() || !waiting {
             return;
         }
         let first = self.send_read_round();
@@ -75,7 +89,7 @@ impl RaftCore {
             leader.read_round = Some(first);
             for read in leader.reads.iter_mut().filter(|read| read.after.is_none()) {
                 read.after = Some(first);
-                read.index = read.index.max(commit);
+                read.index = if too_old { read.index } else { read.index.max(commit) };
             }
         }
         self.confirm_reads();
@@ -84,8 +98,9 @@ impl RaftCore {
     pub(super) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let Some(round) = leader.read_round else { return };
-        let confirmed = quorum::reached_by_quorum(self.configuration(), |id| {
-            if *id == self.me.id {
+        let electorate = self.electorate(Mutant::NonvotersConfirmReads);
+        let confirmed = quorum::reached_by_quorum(&electorate, |id| {
+            if *id == self.me.id || self.counts_unseen(Mutant::ReadsOneShort, id) {
                 Sequence(u64::MAX)
             } else {
                 leader.followers.get(id).map_or(Sequence(0), |progress| progress.acknowledged)

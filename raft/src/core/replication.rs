@@ -6,6 +6,7 @@ use raft_types::{EntryId, LogIndex, ServerId};
 use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
 use super::message::{Entry, EntryKind, Request};
+use super::mutant::Mutant;
 use super::progress::{Mode, Sent};
 use super::quorum;
 use super::role::{Leader, RoleState};
@@ -55,12 +56,12 @@ impl RaftCore {
 
     fn may_append(&self) -> Result<(), Refusal> {
         let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
-        if leader.transfer.is_some() {
+        if leader.transfer.is_some() && !self.mutated(Mutant::WritesDuringTransfer) {
             return Err(Refusal::TransferInProgress);
         }
-        if leader.uncommitted_bytes >= self.config.uncommitted_bytes_max
-            || self.log.bytes() >= self.config.log_bytes_max
-        {
+        let full = leader.uncommitted_bytes >= self.config.uncommitted_bytes_max
+            || self.log.bytes() >= self.config.log_bytes_max;
+        if full && !self.mutated(Mutant::UncommittedUnlimited) {
             return Err(Refusal::Overloaded);
         }
         Ok(())
@@ -84,7 +85,9 @@ impl RaftCore {
         while let Some((next, mode)) = self.may_send(id) {
             let prev = next.previous();
             let Some(prev_term) = self.log.term_at(prev) else {
-                self.send_snapshot(id);
+                if !self.mutated(Mutant::SnapshotNeverSent) {
+                    self.send_snapshot(id);
+                }
                 return;
             };
             let entries = self.log.slice(
@@ -164,11 +167,13 @@ impl RaftCore {
             return;
         }
         let interval = self.config.heartbeat_interval;
+        let paused_forever = self.mutated(Mutant::PausedForever);
+        let told_once = self.mutated(Mutant::CommitToldOnce);
         if let Some(leader) = self.leader_mut() {
             leader.heartbeat_due = now + interval;
             for progress in leader.followers.values_mut() {
-                progress.paused = false;
-                if progress.in_flight().0 == 0 {
+                progress.paused &= paused_forever;
+                if progress.in_flight().0 == 0 && !told_once {
                     // A heartbeat carries no commit index, and a follower that was restarted has forgotten its own.
                     progress.commit_sent = LogIndex::ZERO;
                 }
@@ -193,12 +198,22 @@ impl RaftCore {
         success: bool,
         last_log: LogIndex,
     ) {
+        let newest = Sequence(self.next_sequence);
+        let (mutation, now) = (self.mutation, self.now);
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(from)) else {
             return;
         };
-        match progress.answered(sequence) {
+        let answered = progress.answered(sequence);
+        if mutation.is(Mutant::OldAnswersConfirmReads) {
+            progress.acknowledged = newest;
+        }
+        if mutation.is(Mutant::ContactWhenAnswered) {
+            progress.contact = now;
+        }
+        match answered {
             Some(Sent::Append { last, .. }) if success => {
-                progress.matched_through(last);
+                let there = mutation.is(Mutant::MatchesWhatIsThere);
+                progress.matched_through(if there { last_log } else { last });
                 if progress.mode == Mode::Probe {
                     progress.mode = Mode::Replicate;
                 }
@@ -209,12 +224,18 @@ impl RaftCore {
             }
             Some(Sent::Append { prev, .. }) => {
                 let next = LogIndex(last_log.0.saturating_add(1)).min(prev).max(LogIndex(1));
-                progress.probe_from(next);
+                if mutation.is(Mutant::RefusalRewindsMatch) {
+                    progress.matched = progress.matched.min(last_log);
+                }
+                progress.probe_from(if mutation.is(Mutant::NeverGoesBack) { prev.next() } else { next });
                 self.replicate(from);
             }
             Some(Sent::Heartbeat) => {
+                if mutation.is(Mutant::HeartbeatMatches) {
+                    progress.matched_through(last_log);
+                }
                 // A follower that lost requests without a word is found again here (catalogue R11, R15).
-                progress.paused = false;
+                progress.paused &= mutation.is(Mutant::PausedForever);
                 self.replicate(from);
             }
             Some(Sent::Snapshot { .. } | Sent::TimeoutNow) | None => return,
@@ -223,10 +244,15 @@ impl RaftCore {
     }
 
     pub(super) fn on_send_failed(&mut self, to: &ServerId, sequence: Sequence) {
+        if self.mutated(Mutant::WindowLeaks) {
+            return;
+        }
+        let waits = self.mutated(Mutant::SnapshotFailureIgnored);
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
             return;
         };
         match progress.failed(sequence) {
+            Some(Sent::Snapshot { .. }) if waits => {}
             Some(sent @ (Sent::Append { .. } | Sent::Snapshot { .. })) => {
                 let next = progress.matched.next();
                 progress.probe_from(next);
@@ -244,19 +270,24 @@ impl RaftCore {
     /// for what it has synced (catalogue R06) and only if it is a voter.
     pub(super) fn advance_commit(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let durable = self.writes.durable();
-        let reached = quorum::reached_by_quorum(self.configuration(), |id| {
-            if *id == self.me.id {
+        let unsynced = self.mutated(Mutant::CountsItselfUnsynced);
+        let durable = if unsynced { self.log.last().index } else { self.writes.durable() };
+        let electorate = self.electorate(Mutant::NonvotersCommit);
+        let reached = quorum::reached_by_quorum(&electorate, |id| {
+            if *id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, id) {
                 durable
             } else {
                 leader.followers.get(id).map_or(LogIndex::ZERO, |progress| progress.matched)
             }
         });
         let Some(index) = reached else { return };
-        if index <= self.commit || self.log.term_at(index) != Some(self.hard_state.term) {
+        let of_this_term =
+            self.log.term_at(index) == Some(self.hard_state.term) || self.mutated(Mutant::CommitsOldTerms);
+        if index <= self.commit || !of_this_term {
             return;
         }
         let from = self.commit.next();
+        let never_freed = self.mutated(Mutant::UncommittedNeverFreed);
         let released: usize = self
             .log
             .iter_from(from)
@@ -264,7 +295,7 @@ impl RaftCore {
             .filter(|entry| entry.id.term == self.hard_state.term)
             .map(Entry::size)
             .sum();
-        if let Some(leader) = self.leader_mut() {
+        if let Some(leader) = self.leader_mut().filter(|_| !never_freed) {
             leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(released);
         }
         self.commit_through(index);

@@ -5,6 +5,7 @@ use raft_types::{EntryId, LogIndex, ServerId, Term};
 use super::RaftCore;
 use super::io::{Effect, Peer, ReplyToken, Sequence};
 use super::message::{Entry, Request, Response, SnapshotMeta};
+use super::mutant::Mutant;
 use super::progress::{Mode, Progress, Sent};
 use super::role::RoleState;
 
@@ -27,11 +28,12 @@ impl RaftCore {
     }
 
     pub(super) fn on_snapshot_response(&mut self, from: &ServerId, sequence: Sequence, success: bool) {
+        let again = self.mutated(Mutant::SnapshotSentAgain);
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(from)) else {
             return;
         };
         let Some(Sent::Snapshot { last }) = progress.answered(sequence) else { return };
-        if success {
+        if success && !again {
             progress.matched_through(last.index);
         }
         let next = progress.matched.next();
@@ -67,12 +69,14 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
-        if meta.last.index > self.commit {
-            if self.log.term_at(meta.last.index) != Some(meta.last.term) {
+        if meta.last.index > self.commit || self.mutated(Mutant::OlderSnapshotInstalled) {
+            if self.contradicts(meta.last) || self.mutated(Mutant::SnapshotDropsSuffix) {
                 self.reset_log(meta.last);
             }
             self.commit = meta.last.index;
-            self.configurations.replace(&meta);
+            if !self.mutated(Mutant::ConfigurationSurvivesSnapshot) {
+                self.configurations.replace(&meta);
+            }
             self.snapshot = Some(meta.clone());
             self.compact();
             self.notify_configuration();
@@ -84,11 +88,18 @@ impl RaftCore {
         self.out.extend(self.writes.after_entries(last, effect));
     }
 
+    /// Whether this log does not hold a snapshot's last entry.
+    pub(super) fn contradicts(&self, snapshot: EntryId) -> bool {
+        let here = self.log.term_at(snapshot.index);
+        here.is_none() || (here != Some(snapshot.term) && !self.mutated(Mutant::Rule7Missing))
+    }
+
     pub(super) fn reset_log(&mut self, base: EntryId) {
         self.log.reset(base);
         self.configurations.truncate_after_reset(base.index);
         self.writes.mark_reset(base.index);
-        self.writes.pending().reset_to = Some(base);
+        let written = !self.mutated(Mutant::ResetNotWritten);
+        self.writes.pending().reset_to = written.then_some(base);
     }
 
     pub(super) fn on_snapshot_taken(&mut self, meta: SnapshotMeta) {
@@ -110,7 +121,8 @@ impl RaftCore {
     /// Drops what the snapshot holds, but for the newest entries before it: followers that are a little late need
     /// them, within limits on count and bytes.
     fn compact(&mut self) {
-        let snapshot = self.snapshot_last().index;
+        let beyond = self.mutated(Mutant::CompactsBeyondSnapshot);
+        let snapshot = if beyond { self.commit } else { self.snapshot_last().index };
         let base = self.log.base().index;
         let trailing = LogIndex(snapshot.0.saturating_sub(self.config.trailing_logs));
         let oldest_kept = trailing.min(self.needed_by_a_joiner()).max(base);

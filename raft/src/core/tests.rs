@@ -558,3 +558,14 @@ fn a_restarted_follower_learns_the_commit_index_of_an_idle_leader() {
     net.pass(100);
     assert_eq!(net.core("b").commit_index(), net.core("a").commit_index());
 }
+
+#[test]
+fn a_failed_store_silences_a_server_whose_election_timer_is_due_at_that_moment() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let late = net.now + Duration::from_secs(5);
+    let mut effects = Vec::new();
+    net.cores.get_mut(&ServerId::from("b")).expect("a server").step(late, Input::StorageFailed, &mut effects);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{effects:?}");
+    assert_eq!(net.core("b").role(), Role::Follower);
+}

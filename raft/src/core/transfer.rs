@@ -5,6 +5,7 @@ use raft_types::{ServerId, Term};
 use super::RaftCore;
 use super::io::{Effect, Outcome, Peer, Refusal, ReplyToken, RequestId, Sequence};
 use super::message::{Request, Response};
+use super::mutant::Mutant;
 use super::progress::Sent;
 use super::role::{RoleState, Transfer};
 
@@ -20,7 +21,9 @@ impl RaftCore {
             return;
         }
         let target = to.or_else(|| self.best_voter());
-        let valid = |id: &ServerId| *id != self.me.id && self.configuration().is_voter(id);
+        let has_vote =
+            |id: &ServerId| self.configuration().is_voter(id) || self.mutated(Mutant::TransfersToAnybody);
+        let valid = |id: &ServerId| *id != self.me.id && has_vote(id);
         let Some(target) = target.filter(valid) else {
             self.refuse(request, Refusal::InvalidTarget);
             return;
@@ -37,9 +40,11 @@ impl RaftCore {
     /// catches up (catalogue L01).
     pub(super) fn continue_transfer(&mut self, from: &ServerId) {
         let last = self.log.last().index;
+        let too_early = self.mutated(Mutant::TransfersTooEarly);
         let Some(leader) = self.leader_mut() else { return };
         let Some(transfer) = &mut leader.transfer else { return };
-        let caught_up = leader.followers.get(from).is_some_and(|progress| progress.matched == last);
+        let caught_up =
+            too_early || leader.followers.get(from).is_some_and(|progress| progress.matched == last);
         if transfer.target == *from && !transfer.told && caught_up {
             transfer.told = true;
             self.send_timeout_now(from);
@@ -62,7 +67,7 @@ impl RaftCore {
         let now = self.now;
         let due =
             |leader: &mut super::role::Leader| leader.transfer.as_ref().is_some_and(|t| now >= t.deadline);
-        if self.leader_mut().is_some_and(due) {
+        if self.leader_mut().is_some_and(due) && !self.mutated(Mutant::TransferNeverEnds) {
             self.fail_transfer();
         }
     }
@@ -83,8 +88,10 @@ impl RaftCore {
     /// Campaigns without asking first, if it is the leader that says so, in this term, and this server may lead
     /// (catalogue E18).
     pub(super) fn on_timeout_now(&mut self, from: &Peer, term: Option<Term>, reply: ReplyToken) {
-        let of_this_term = term.is_none_or(|term| term == self.hard_state.term);
-        let of_the_leader = self.leader.as_ref().is_some_and(|leader| leader.id == from.id);
+        let of_this_term =
+            term.is_none_or(|term| term == self.hard_state.term) || self.mutated(Mutant::OldTimeoutNowObeyed);
+        let of_the_leader = self.leader.as_ref().is_some_and(|leader| leader.id == from.id)
+            || self.mutated(Mutant::AnybodysTimeoutNowObeyed);
         if of_this_term && of_the_leader && self.may_campaign() && !matches!(self.role, RoleState::Leader(_))
         {
             self.out.push(Effect::Respond { reply, response: Response::TimeoutNow });

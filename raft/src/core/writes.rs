@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use raft_types::{LogIndex, Time};
 
 use super::io::{Effect, Write, WriteId};
+use super::mutant::{Mutant, Mutation};
 
 #[derive(Debug)]
 struct InFlight {
@@ -25,10 +26,11 @@ pub(super) struct Writes {
     hard_state: WriteId,
     entries: WriteId,
     held: BTreeMap<WriteId, Vec<Effect>>,
+    mutation: Mutation,
 }
 
 impl Writes {
-    pub(super) const fn new(durable: LogIndex) -> Self {
+    pub(super) const fn new(durable: LogIndex, mutation: Mutation) -> Self {
         Self {
             next: WriteId(1),
             pending: None,
@@ -38,6 +40,7 @@ impl Writes {
             hard_state: WriteId(0),
             entries: WriteId(0),
             held: BTreeMap::new(),
+            mutation,
         }
     }
 
@@ -56,6 +59,9 @@ impl Writes {
     /// on their way say when they are done (catalogue R04).
     pub(super) fn mark_entries(&mut self, from: LogIndex) {
         self.entries = self.next;
+        if self.mutation.is(Mutant::OldCompletionCounts) {
+            return;
+        }
         self.durable = self.durable.min(from.previous());
         for write in &mut self.in_flight {
             write.last = write.last.min(from.previous());
@@ -142,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_completion_that_comes_after_a_truncation_makes_nothing_durable_above_it() {
-        let mut writes = Writes::new(LogIndex(9));
+        let mut writes = Writes::new(LogIndex(9), Mutation::default());
         writes.pending();
         writes.mark_entries(LogIndex(10));
         writes.flush(Time::ZERO, LogIndex(15));
@@ -157,7 +163,7 @@ mod tests {
 
     #[test]
     fn effects_wait_for_the_write_they_rest_on() {
-        let mut writes = Writes::new(LogIndex(0));
+        let mut writes = Writes::new(LogIndex(0), Mutation::default());
         writes.pending();
         writes.mark_hard_state();
         assert!(writes.after_hard_state(probe(1)).is_none());

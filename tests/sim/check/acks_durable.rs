@@ -6,11 +6,11 @@ use raft::{EntryId, Term};
 use super::Verdict;
 use crate::server::{Received, SimServer};
 
-/// Judges an answer at the moment when it leaves.
+/// Judges an answer at the moment when it leaves a server that was in this term already.
 ///
 /// # Errors
-/// An answer that promises more than the disk holds.
-pub fn answers(server: &SimServer, received: &Received, response: &Response) -> Verdict {
+/// An answer that promises more than the disk holds, or that speaks for a term which is over (R18).
+pub fn answers(server: &SimServer, term: Term, received: &Received, response: &Response) -> Verdict {
     let id = &server.peer.id;
     let disk = &server.disk;
     // What the snapshot or the log implies counts: nobody can have written it in an older term.
@@ -20,6 +20,9 @@ pub fn answers(server: &SimServer, received: &Received, response: &Response) -> 
         && term > durable_term
     {
         return Err(format!("{id} answers in term {term}, but its disk holds term {durable_term}"));
+    }
+    if !matches!(response, Response::PreVote { .. }) && response.term().is_some_and(|spoken| spoken < term) {
+        return Err(format!("{id} is in term {term} and still answers in an older one: {response:?}"));
     }
     match (&received.request, response) {
         (Request::Append { prev, entries, .. }, Response::Append { success: true, .. }) => {

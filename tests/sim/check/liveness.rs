@@ -34,18 +34,23 @@ pub fn ready_leader(servers: &[SimServer]) -> Option<usize> {
     leaders.max_by_key(|(_, core)| core.term()).map(|(node, _)| node)
 }
 
-/// Whether all members of the leader's configuration hold and have applied the leader's log (V3, V7).
+/// Whether all members of the leader's configuration, but for one that is lost for good, hold and have applied the leader's log (V3, V7).
 ///
 /// # Errors
 /// Who does not, and how far it is.
-pub fn converged(servers: &[SimServer], leader: usize) -> Verdict {
+pub fn converged(servers: &[SimServer], leader: usize, lost: Option<usize>) -> Verdict {
     let head = &servers[leader];
     let core = head.core.as_ref().ok_or("the leader is down")?;
     if core.commit_index() != core.last().index {
         return Err(format!("{} has committed {} of {}", head.peer.id, core.commit_index(), core.last()));
     }
     for member in core.configuration().servers() {
-        let server = servers.iter().find(|server| server.peer.id == member.id).ok_or("an unknown member")?;
+        let node =
+            servers.iter().position(|server| server.peer.id == member.id).ok_or("an unknown member")?;
+        if lost == Some(node) {
+            continue;
+        }
+        let server = &servers[node];
         let behind =
             server.core.is_none() || server.log.last() != core.last() || server.machine.last != core.last();
         if behind {

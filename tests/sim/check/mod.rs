@@ -8,17 +8,21 @@ pub mod acks_durable;
 pub mod clients;
 pub mod commit;
 pub mod configuration_in_force;
+pub mod contact;
 pub mod election_safety;
 pub mod leader_completeness;
 pub mod linearizable;
 pub mod liveness;
 pub mod log_matching;
+pub mod match_grows;
 pub mod membership;
 pub mod monotonic;
 pub mod one_vote;
 pub mod progress;
 pub mod reads;
+pub mod stability;
 pub mod state_machine_safety;
+pub mod transfer;
 
 use raft::core::{RaftCore, Write};
 
@@ -76,6 +80,10 @@ pub struct Checks {
     pub state_machine_safety: state_machine_safety::StateMachineSafety,
     /// S8, S9.
     pub commit: commit::Commit,
+    /// R09.
+    pub match_grows: match_grows::MatchGrows,
+    /// E14, L05.
+    pub contact: contact::Contact,
     /// C2, C3.
     pub clients: clients::Clients,
     /// L3.
@@ -97,7 +105,8 @@ impl Checks {
         named("leader_completeness", leader_completeness::stepped(step, &self.commit))?;
         named("membership", membership::stepped(step, &self.commit))?;
         named("configuration_in_force", configuration_in_force::stepped(step))?;
-        named("progress", progress::stepped(step))
+        named("progress", progress::stepped(step))?;
+        named("match_grows", self.match_grows.stepped(step))
     }
 
     /// Judges a write that a core has just asked for, before it is taken in.

@@ -50,11 +50,18 @@ pub fn stepped(step: &Step<'_>) -> Verdict {
 /// Judges a write.
 ///
 /// # Errors
-/// It removes committed entries, or a leader's own.
+/// It removes committed entries, a leader's own, or what follows a snapshot.
 pub fn writes(step: &Step<'_>, write: &Write) -> Verdict {
-    let Some(from) = write.truncate_from else { return Ok(()) };
     let (core, before) = (step.core(), step.before);
     let id = &core.me().id;
+    if let Some(base) = write.reset_to
+        && step.server().log.term_at(base.index) == Some(base.term)
+    {
+        return Err(format!(
+            "{id} drops its log for a snapshot of {base}, which it holds (figure 13, rule 6)"
+        ));
+    }
+    let Some(from) = write.truncate_from else { return Ok(()) };
     if from <= before.commit {
         return Err(format!("{id} truncates from {from}, but {} is committed", before.commit));
     }

@@ -5,8 +5,26 @@ use raft::Time;
 use super::World;
 use crate::check::liveness;
 use crate::mutant::Mutant;
+use crate::workload::Asked;
 
 impl World {
+    /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
+    /// leader, if it is one. In half of the seeds.
+    pub(super) fn lose_one(&mut self) {
+        // A change that is still on its way could need the very server that is gone.
+        let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
+        if changing || self.options.seed.is_multiple_of(2) {
+            return;
+        }
+        let leader = liveness::ready_leader(&self.servers);
+        let order = leader.into_iter().chain(0..self.servers.len());
+        let found = order.into_iter().find(|node| self.can_lose(*node));
+        let Some(node) = found else { return };
+        self.cover("servers that stay dead after the faults");
+        self.crash(node);
+        self.lost = Some(node);
+    }
+
     /// Ends all faults and starts whoever is down.
     pub fn heal(&mut self) {
         self.trace(|| "all faults end".to_owned());
@@ -18,7 +36,7 @@ impl World {
             }
             self.servers[node].paused_until = Time::ZERO;
             self.servers[node].disk.slow_until = Time::ZERO;
-            if !self.servers[node].is_up() {
+            if !self.servers[node].is_up() && self.lost != Some(node) {
                 self.start(node);
             }
         }
@@ -52,19 +70,43 @@ impl World {
         let mut last = Ok(());
         let equal = self.run_until(limit, |world| {
             let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
-            last = liveness::converged(&world.servers, leader);
+            last = liveness::converged(&world.servers, leader, world.lost);
             last.is_ok() && world.workload.is_idle()
         });
         self.longest("ms until all are equal after healing, at most", began);
-        if !equal {
+        if equal {
+            self.settle_after_an_idle_restart(limit);
+        } else {
             let sentence =
                 last.err().unwrap_or_else(|| format!("requests never end: {:?}", self.workload.pending()));
             return self.judge("liveness", Err(sentence));
+        }
+        if self.failure.is_some() {
+            return;
         }
         let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
         let server = &self.servers[leader];
         let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
         self.judge("clients", verdict);
+    }
+
+    /// A follower that restarts while nobody asks for anything learns what is committed (R15).
+    fn settle_after_an_idle_restart(&mut self, limit: std::time::Duration) {
+        let leader = liveness::ready_leader(&self.servers);
+        let follower = (0..self.servers.len()).find(|node| Some(*node) != leader && self.lost != Some(*node));
+        let Some(follower) = follower.filter(|_| !self.is_replacing()) else { return };
+        self.crash(follower);
+        self.start(follower);
+        let mut last = Ok(());
+        let equal = self.run_until(limit, |world| {
+            let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
+            last = liveness::converged(&world.servers, leader, world.lost);
+            last.is_ok()
+        });
+        if !equal {
+            let sentence = last.err().unwrap_or_else(|| "no leader after an idle restart".to_owned());
+            self.judge("liveness", Err(sentence));
+        }
     }
 
     /// Judges what all clients saw.

@@ -117,6 +117,13 @@ pub enum Event {
     Client,
     /// A fault begins.
     Fault,
+    /// Nothing reaches a server any more and, unless it is only deaf, nothing comes from it.
+    Cut {
+        /// Which.
+        node: usize,
+        /// Whether what it says still arrives.
+        deaf_only: bool,
+    },
     /// Cuts and loss end.
     Mend,
 }
@@ -166,6 +173,7 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::Operate { .. }
         | Event::Client
         | Event::Fault
+        | Event::Cut { .. }
         | Event::Mend => None,
     }
 }

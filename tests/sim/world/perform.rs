@@ -7,7 +7,7 @@ use raft::LogIndex;
 use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
 
 use super::{Event, World};
-use crate::check::{Step, acks_durable};
+use crate::check::{Step, acks_durable, transfer};
 use crate::machine::{Snapshot, value};
 use crate::mutant::Mutant;
 use crate::random::{between, chance};
@@ -18,7 +18,7 @@ impl World {
         match effect {
             Effect::Persist(write) => self.persist(node, before, write),
             Effect::Send { to, sequence, request } => self.send(node, &to, sequence, request),
-            Effect::Respond { reply, response } => self.respond(node, reply, response),
+            Effect::Respond { reply, response } => self.respond(node, before, reply, response),
             Effect::Ignore { reply } => {
                 // The asker hears nothing and gives up in its own time.
                 self.servers[node].received.remove(&reply);
@@ -75,7 +75,17 @@ impl World {
             let verdict = self.checks.one_vote.votes(id, *term, id, &server.disk.hard_state);
             self.judge("one_vote", verdict);
         }
+        if let (Request::TimeoutNow { .. }, Some(core)) = (&request, &self.servers[node].core) {
+            let verdict = transfer::tells(core, to);
+            self.judge("transfer", verdict);
+        }
+        if self.servers[node].disk.failed {
+            let sentence =
+                format!("the disk of {} has failed, and it says {request:?}", self.servers[node].peer.id);
+            self.judge("poisoned", Err(sentence));
+        }
         let epoch = self.servers[node].epoch;
+        self.checks.contact.asks(node, epoch, sequence, target, self.now);
         let snapshot = self.snapshot_for(node, &request);
         self.servers[node].sent.insert(sequence, target);
         let timeout = self.options.request_timeout;
@@ -114,7 +124,7 @@ impl World {
         })
     }
 
-    fn respond(&mut self, node: usize, reply: ReplyToken, response: Response) {
+    fn respond(&mut self, node: usize, before: Seen, reply: ReplyToken, response: Response) {
         let Some(received) = self.servers[node].received.remove(&reply) else {
             return self
                 .judge("answers", Err(format!("{} answers {reply:?} twice", self.servers[node].peer.id)));
@@ -123,7 +133,7 @@ impl World {
             self.promise(node, term);
         }
         let server = &self.servers[node];
-        let verdict = acks_durable::answers(server, &received, &response);
+        let verdict = acks_durable::answers(server, before.term, &received, &response);
         self.judge("acks_durable", verdict);
         if let (Request::Vote { .. }, Response::Vote { term, granted: true }) = (&received.request, &response)
         {
