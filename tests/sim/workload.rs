@@ -465,6 +465,14 @@ impl World {
         self.forget_waiting(lost);
     }
 
+    /// A snapshot replaced what these clients wait for: nobody here sees it applied, as in the driver.
+    pub(crate) fn overtake(&mut self, node: usize, through: LogIndex) {
+        let waiting = &mut self.servers[node].waiting;
+        let later = waiting.split_off(&through.next());
+        let lost = std::mem::replace(waiting, later);
+        self.forget_waiting(lost);
+    }
+
     fn forget_waiting(&mut self, lost: BTreeMap<LogIndex, Waiting>) {
         for waiting in lost.into_values() {
             self.workload.pending.remove(&waiting.request);
