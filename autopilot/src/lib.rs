@@ -28,17 +28,20 @@ mod adapters;
 mod driver;
 pub mod testing;
 
-pub use core::{CoolDown, Inputs, KnownServers, Memory, Mode, Round};
+pub use core::{
+    CoolDown, Explanation, Fact, Inputs, KnownServers, Memory, Mode, Proposal, ProposedStep, Record,
+    ReplayedRound, Round, Topic, explain, replay,
+};
 #[cfg(feature = "tokio")]
 pub use driver::{
-    AddServerError, Autopilot, Builder, Intervals, Leadership, LeadershipSource, PruneError,
+    AddServerError, ApplyError, Autopilot, Builder, Intervals, Leadership, LeadershipSource, PruneError,
     RemoveServerError, RequestError, Status, Supervisor, WatchedLeadership, supervise,
 };
 pub use model::{
-    Action, AddServerOutcome, BlockedBy, Capabilities, ClusterView, Config, ConfigError, DeadClass, Decision,
-    Event, EventKind, HealthReason, KeptServer, KnownServer, NodeStatus, NodeType, Plan, PlannedStep,
-    PruneReport, RaftState, Reason, RemovedServer, ServerHealth, ServerState, ServerStats, Severity, State,
-    Step, Verdict, server_order,
+    Action, AddServerOutcome, AppliedStep, ApplyReport, BlockedBy, Capabilities, ClusterView, Config,
+    ConfigError, DeadClass, Decision, Event, EventKind, HealthReason, KeptServer, KnownServer, NodeStatus,
+    NodeType, Plan, PlannedStep, PruneReport, RaftState, Reason, RemovedServer, ServerHealth, ServerState,
+    ServerStats, Severity, State, Step, Verdict, server_order,
 };
 pub use ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError};
 pub use promoter::{Changes, DeadServers, Promoter, PromoterInput, StablePromoter, Wish};

@@ -38,3 +38,20 @@ fn dead_server_removal_says_what_went_and_what_stayed() {
     let printed = run("dead_server_removal");
     assert!(printed.contains("removed n4") && printed.contains("kept n3"), "{printed}");
 }
+
+#[test]
+fn plan_and_apply_shows_tolerance_and_refuses_a_stale_plan() {
+    let printed = run("plan_and_apply");
+    assert!(printed.contains("It is to be removed, but not yet"), "{printed}");
+    assert!(printed.contains("1. remove failed voter n3, now"), "{printed}");
+    assert!(printed.contains("may fail: 0 before, 0 during, 0 after"), "{printed}");
+    assert!(printed.contains("performed 1 of 1 steps"), "{printed}");
+    assert!(printed.contains("again: the proposal was made for the configuration at index"), "{printed}");
+}
+
+#[test]
+fn replay_says_what_another_configuration_would_have_done() {
+    let printed = run("replay");
+    assert!(printed.contains("then: remove failed voter n3"), "{printed}");
+    assert!(printed.contains("with min_quorum 3: remove n3: refused (min-quorum:"), "{printed}");
+}

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod elections;
+mod leases;
 mod membership;
 mod reads;
 mod replication;

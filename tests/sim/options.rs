@@ -71,7 +71,7 @@ impl Options {
         config.inflight_max = [1, 2, 4, 16][r.random_range(0..4)];
         config.trailing_logs = [0, 1, 5, 50][r.random_range(0..4)];
         config.uncommitted_bytes_max = [2_000, 20_000, 1 << 20][r.random_range(0..3)];
-        config.lease_reads = chance(&mut stream(seed, "leases"), 400);
+        config.lease_reads = chance(&mut stream(seed, "leases"), 500);
         let slow = chance(r, 300);
         Self {
             seed,

@@ -170,6 +170,12 @@ impl World {
             self.read(frozen);
             return;
         }
+        // Leases are about reads: where there are leases, many clients read.
+        if self.options.config.lease_reads && chance(&mut self.workload.registers, 400) {
+            self.read(node);
+            return;
+        }
+        let random = &mut self.workload.random;
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
         match dice {
@@ -232,10 +238,9 @@ impl World {
             self.serve_read(node, key, began);
             return self.workload.next_request();
         }
-        let lease = self.options.config.lease_reads && chance(&mut self.workload.random, 500);
-        self.ask(node, Asked::Read { floor, key, began }, |request| match lease {
-            true => Input::LeaseRead { request },
-            false => Input::Read { request },
+        let by_lease = self.options.config.lease_reads && chance(&mut self.workload.registers, 500);
+        self.ask(node, Asked::Read { floor, key, began }, |request| {
+            if by_lease { Input::LeaseRead { request } } else { Input::Read { request } }
         })
     }
 
@@ -347,7 +352,9 @@ impl World {
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
                     self.judge("reads", verdict);
                     self.checks.reads.saw(*index);
-                    self.confirmed(node, Reading { index: *index, key, began });
+                    let until =
+                        if let Outcome::LeaseRead { until, .. } = outcome { until } else { Time::NEVER };
+                    self.confirmed(node, Reading { index: *index, key, began, until });
                 }
             }
             Outcome::Changed { index } => {
@@ -405,8 +412,13 @@ impl World {
         let reading = std::mem::take(&mut self.servers[node].reading);
         let (due, later): (Vec<Reading>, _) = reading.into_iter().partition(|r| r.index <= applied);
         self.servers[node].reading = later;
-        for Reading { key, began, .. } in due {
-            self.serve_read(node, key, began);
+        for Reading { key, began, until, .. } in due {
+            // The clock is read last: the server may have stood still since it was told that it holds the lease (L07).
+            if self.servers[node].clock.local(self.now) < until {
+                self.serve_read(node, key, began);
+            } else {
+                self.cover("leases over before the answer");
+            }
         }
     }
 
@@ -450,6 +462,14 @@ impl World {
 
     pub(crate) fn abandon(&mut self, node: usize, from: LogIndex) {
         let lost = self.servers[node].waiting.split_off(&from);
+        self.forget_waiting(lost);
+    }
+
+    /// A snapshot replaced what these clients wait for: nobody here sees it applied, as in the driver.
+    pub(crate) fn overtake(&mut self, node: usize, through: LogIndex) {
+        let waiting = &mut self.servers[node].waiting;
+        let later = waiting.split_off(&through.next());
+        let lost = std::mem::replace(waiting, later);
         self.forget_waiting(lost);
     }
 

@@ -204,7 +204,9 @@ fn policies_take_autopilot_without_features() {
     ] {
         let text = std::fs::read_to_string(repository().join(manifest)).expect("a manifest");
         let line = text.lines().find(|line| line.starts_with(package)).expect("a dependency");
-        assert!(!line.contains("features"), "{manifest}: {line}");
+        // The simulator plants defects in the core; nothing else is switched on for it.
+        let features = line.replace("features = [\"__mutants\"]", "");
+        assert!(!features.contains("features"), "{manifest}: {line}");
     }
 }
 

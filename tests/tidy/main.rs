@@ -160,9 +160,10 @@ fn every_invariant_checker_and_planted_defect_is_documented() {
     let checks = files("tests/sim/check", ".rs");
     assert!(checks.len() > 5, "the checkers have moved");
     let names = checks.iter().map(|s| s.path.rsplit('/').next().expect("a name").trim_end_matches(".rs"));
-    let mutants = simulation::mutant::Mutant::ALL.iter().map(|mutant| mutant.name());
-    let missing: Vec<&str> = names
+    let mutants = simulation::mutant::Mutant::all().map(|mutant| mutant.name());
+    let missing: Vec<String> = names
         .filter(|n| *n != "mod")
+        .map(str::to_owned)
         .chain(mutants)
         .filter(|n| !testing.contains(&format!("`{n}`")))
         .collect();

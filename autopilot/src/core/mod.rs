@@ -9,12 +9,18 @@
 mod assess;
 pub(crate) mod candidates;
 mod compose;
+mod explain;
 mod inputs;
 mod plan;
 mod policy;
+mod proposal;
+mod replay;
 mod safety;
 
+pub use explain::{Explanation, Fact, Topic, explain};
 pub use inputs::{CoolDown, Inputs, KnownServers, Memory, Mode, Round, ServerMemory};
+pub use proposal::{Proposal, ProposedStep};
+pub use replay::{Record, ReplayedRound, replay};
 pub use safety::{AddPlan, AddRefusal, plan_add};
 
 use raft_types::Time;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use raft_types::{ServerAddress, ServerId};
 use tokio::sync::oneshot;
 
-use super::error::{AddServerError, PruneError, RemoveServerError, RequestError};
-use crate::model::{AddServerOutcome, PruneReport, State};
+use super::error::{AddServerError, ApplyError, PruneError, RemoveServerError, RequestError};
+use crate::core::{Proposal, Record};
+use crate::model::{AddServerOutcome, ApplyReport, PruneReport, State};
 
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -17,5 +18,8 @@ pub(super) enum Command {
     RemoveServer { id: ServerId, reply: Reply<raft_types::LogIndex, RemoveServerError> },
     RemoveDead { reply: Reply<PruneReport, PruneError> },
     ComputeState { reply: Reply<Arc<State>, RequestError> },
+    Plan { reply: Reply<Proposal, RequestError> },
+    Apply { proposal: Box<Proposal>, reply: Reply<ApplyReport, ApplyError> },
+    Records { reply: Reply<Vec<Arc<Record>>, RequestError> },
     VotersCount { reply: Reply<usize, RequestError> },
 }

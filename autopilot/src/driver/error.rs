@@ -1,6 +1,6 @@
 //! Why a request to a running autopilot failed.
 
-use raft_types::ServerId;
+use raft_types::{LogIndex, ServerId, Term};
 use thiserror::Error;
 
 use crate::ports::ClusterError;
@@ -82,6 +82,39 @@ pub enum RemoveServerError {
 }
 
 impl From<ClusterError> for RemoveServerError {
+    fn from(error: ClusterError) -> Self {
+        Self::Request(error.into())
+    }
+}
+
+/// Why a proposal was not performed. Nothing was changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The request itself failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// It was made for another configuration. Make a new one and look at it.
+    #[error(
+        "the proposal was made for the configuration at index {proposed}, the one in force stands at {current}"
+    )]
+    Stale {
+        /// What it was made for.
+        proposed: LogIndex,
+        /// What is in force.
+        current: LogIndex,
+    },
+    /// It was made in another term. Make a new one and look at it.
+    #[error("the proposal was made in term {proposed}, this is term {current}")]
+    OtherTerm {
+        /// When it was made.
+        proposed: Term,
+        /// The term of this run.
+        current: Term,
+    },
+}
+
+impl From<ClusterError> for ApplyError {
     fn from(error: ClusterError) -> Self {
         Self::Request(error.into())
     }

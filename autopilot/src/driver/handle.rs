@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::builder::Builder;
 use super::command::Command;
-use super::error::{AddServerError, PruneError, RemoveServerError, RequestError};
-use crate::model::{AddServerOutcome, Event, Plan, PruneReport, ServerHealth, State};
+use super::error::{AddServerError, ApplyError, PruneError, RemoveServerError, RequestError};
+use crate::core::{Explanation, Proposal, Record, explain};
+use crate::model::{AddServerOutcome, ApplyReport, Event, Plan, PruneReport, ServerHealth, State};
 use crate::ports::{ApplicationIntegration, Cluster};
 
 /// Whether autopilot runs.
@@ -173,6 +174,40 @@ impl Autopilot {
     /// See [`RequestError`]. Cancel safe.
     pub async fn compute_state(&self) -> Result<Arc<State>, RequestError> {
         self.ask(|reply| Command::ComputeState { reply }).await
+    }
+
+    /// Why a member is as it is, by the last round: its health, its vote, whether it stays. `None` for a server that
+    /// is no member, and after a stop. Waits for nothing.
+    #[must_use]
+    pub fn explain(&self, server: &ServerId) -> Option<Explanation> {
+        explain(&self.state(), &self.last_plan(), server)
+    }
+
+    /// Computes the steps to the policy's goal from a fresh look, and takes none.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. Cancel safe.
+    pub async fn plan(&self) -> Result<Proposal, RequestError> {
+        self.ask(|reply| Command::Plan { reply }).await
+    }
+
+    /// Performs the steps of a proposal that need no waiting, also while reconciliation is switched off. Each must
+    /// be the very step that a round on a fresh look takes, so that all rules hold; at the first that is not, it ends.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]: nothing was changed. Dropping the future does not undo anything.
+    pub async fn apply(&self, proposal: Proposal) -> Result<ApplyReport, ApplyError> {
+        let proposal = Box::new(proposal);
+        self.ask(|reply| Command::Apply { proposal, reply }).await
+    }
+
+    /// The last rounds of this run, oldest first, for [`replay`](crate::replay): at most 1,024, fewer in clusters of
+    /// more than 32 servers.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. Cancel safe.
+    pub async fn records(&self) -> Result<Vec<Arc<Record>>, RequestError> {
+        self.ask(|reply| Command::Records { reply }).await
     }
 
     /// How many servers vote, asked of the engine now.

@@ -14,11 +14,12 @@ mod error;
 mod execute;
 mod gather;
 mod handle;
+mod propose;
 mod request;
 mod supervise;
 mod task;
 
 pub use builder::{Builder, Intervals};
-pub use error::{AddServerError, PruneError, RemoveServerError, RequestError};
+pub use error::{AddServerError, ApplyError, PruneError, RemoveServerError, RequestError};
 pub use handle::{Autopilot, Status};
 pub use supervise::{Leadership, LeadershipSource, Supervisor, WatchedLeadership, supervise};

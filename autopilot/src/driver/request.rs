@@ -29,6 +29,15 @@ impl Task {
                 let answer = self.look(Mode::Watch).await.map(|_| self.shared.state.borrow().clone());
                 let _ = reply.send(answer.map_err(Into::into));
             }
+            Command::Plan { reply } => {
+                let _ = reply.send(self.propose().await);
+            }
+            Command::Apply { proposal, reply } => {
+                let _ = reply.send(self.apply(&proposal).await);
+            }
+            Command::Records { reply } => {
+                let _ = reply.send(Ok(self.records.list()));
+            }
             Command::VotersCount { reply } => {
                 let count = self.ports.view().await.map(|view| view.configuration.voters_count());
                 let _ = reply.send(count.map_err(Into::into));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::command::Command;
 use super::gather::{LastAnswers, Ports};
 use super::handle::{Shared, Status};
+use super::propose::Records;
 use crate::core::{CoolDown, Inputs, Memory, Mode, Round};
 use crate::model::{Action, EventKind, HealthReason, KnownServer, NodeStatus, Plan, Reason, State, Verdict};
 use crate::ports::ClusterError;
@@ -58,12 +59,13 @@ impl Drop for Published {
 /// Everything that one run of autopilot owns.
 pub(super) struct Task {
     pub(super) ports: Ports,
-    promoter: Arc<dyn Promoter>,
+    pub(super) promoter: Arc<dyn Promoter>,
     pub(super) shared: Arc<Shared>,
     requests: mpsc::Receiver<Command>,
     published: Published,
     memory: Memory,
     last: LastAnswers,
+    pub(super) records: Records,
     known: Vec<KnownServer>,
     pub(super) cool_down: Option<CoolDown>,
     next_reconcile: Time,
@@ -88,6 +90,7 @@ impl Task {
             published,
             memory: Memory::default(),
             last: LastAnswers::default(),
+            records: Records::default(),
             known: Vec::new(),
             cool_down: None,
             next_reconcile,
@@ -179,7 +182,7 @@ impl Task {
     }
 
     /// What the engine and the application say now.
-    async fn inputs(&mut self, mode: Mode) -> Result<Inputs, ClusterError> {
+    pub(super) async fn inputs(&mut self, mode: Mode) -> Result<Inputs, ClusterError> {
         let asked_at = self.now();
         let gathered = match self.ports.gather(asked_at, &mut self.last).await {
             Ok(gathered) => gathered,
@@ -206,9 +209,10 @@ impl Task {
         })
     }
 
-    async fn publish(&mut self, inputs: Inputs, round: Round) -> Arc<Plan> {
+    pub(super) async fn publish(&mut self, inputs: Inputs, round: Round) -> Arc<Plan> {
         self.tell_news(&inputs.memory, &round);
-        self.known = inputs.known.servers.into_values().collect();
+        self.known = inputs.known.servers.values().cloned().collect();
+        self.records.push(inputs, round.plan.step.clone());
         self.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);

@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod decision;
 mod health;
+mod meaning;
 mod reason;
 mod report;
 mod server;
@@ -21,6 +22,8 @@ pub use config::{Config, ConfigError};
 pub use decision::{Action, DeadClass, Decision, Plan, PlannedStep, Step, Verdict};
 pub use health::{HealthReason, ServerHealth, Severity};
 pub use reason::{BlockedBy, Reason};
-pub use report::{AddServerOutcome, Event, EventKind, KeptServer, PruneReport, RemovedServer};
+pub use report::{
+    AddServerOutcome, AppliedStep, ApplyReport, Event, EventKind, KeptServer, PruneReport, RemovedServer,
+};
 pub use server::{KnownServer, NodeStatus, NodeType, RaftState, ServerStats};
 pub use state::{ServerState, State, server_order};

@@ -153,6 +153,13 @@ pub enum Reason {
     },
     /// The application cannot tell whether the server is alive; only dead servers are removed.
     StatusUnknown,
+    /// The cluster is not any more what the step was proposed for.
+    Overtaken {
+        /// Where the configuration stands now.
+        index: LogIndex,
+    },
+    /// The application reports the server as alive, so there is nothing to remove.
+    NotDead,
     /// The engine did not make the change.
     EngineRefused {
         /// What it said.
@@ -164,50 +171,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every code, those of [`HealthReason`] last. Stable: codes are added, never renamed.
-    pub const CODES: &[&str] = &[
-        "policy",
-        "stale",
-        "failed",
-        "requested",
-        "healthy",
-        "probation",
-        "grace",
-        "next-round",
-        "one-step-at-a-time",
-        "cool-down",
-        "not-wanted",
-        "never-votes",
-        "kept-by-policy",
-        "promoter-fault",
-        "not-leader",
-        "leader-not-ready",
-        "change-in-progress",
-        "reconciliation-disabled",
-        "cleanup-disabled",
-        "no-config",
-        "unsupported",
-        "is-leader",
-        "is-staging",
-        "not-voter",
-        "already-voter",
-        "no-quorum",
-        "quorum-after",
-        "min-quorum",
-        "application-knows-nobody",
-        "application-misses-leader",
-        "application-error",
-        "status-unknown",
-        "engine-refused",
-        "no-leader",
-        "not-alive",
-        "no-stats",
-        "no-contact",
-        "last-contact",
-        "last-term",
-        "trailing-logs",
-    ];
-
     /// The stable name of the rule that decided.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -244,6 +207,8 @@ impl Reason {
             Self::ApplicationMissesLeader { .. } => "application-misses-leader",
             Self::ApplicationError { .. } => "application-error",
             Self::StatusUnknown => "status-unknown",
+            Self::Overtaken { .. } => "overtaken",
+            Self::NotDead => "not-dead",
             Self::EngineRefused { .. } => "engine-refused",
             Self::Health(reason) => reason.code(),
         }
@@ -305,6 +270,10 @@ impl fmt::Display for Reason {
             }
             Self::ApplicationError { error } => write!(f, "the application did not answer: {error}"),
             Self::StatusUnknown => f.write_str("the application cannot tell whether it is alive"),
+            Self::Overtaken { index } => {
+                write!(f, "the cluster is not what it was; the configuration stands at index {index}")
+            }
+            Self::NotDead => f.write_str("it is not dead"),
             Self::EngineRefused { error } => write!(f, "the engine refused: {error}"),
             Self::Health(reason) => reason.fmt(f),
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use raft_types::{LogIndex, ServerId, Term, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{DeadClass, Reason};
+use super::{DeadClass, Reason, Step};
 
 /// What a removal of dead servers did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,26 @@ pub struct KeptServer {
     pub id: ServerId,
     /// Why not.
     pub reason: Reason,
+}
+
+/// What came of performing a proposal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyReport {
+    /// The steps that were performed, in order.
+    pub performed: Vec<AppliedStep>,
+    /// How many steps of the proposal are left, because they have to wait or the cluster has changed.
+    pub left: usize,
+    /// Why it ended before the last step that was due, if it did.
+    pub stopped: Option<Reason>,
+}
+
+/// One step that was performed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedStep {
+    /// What was done.
+    pub step: Step,
+    /// Where the resulting configuration stands in the log; `None` when leadership moved.
+    pub index: Option<LogIndex>,
 }
 
 /// What adding a server did.

@@ -13,7 +13,7 @@ impl World {
     pub(super) fn lose_one(&mut self) {
         // A change that is still on its way could need the very server that is gone.
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
-        if changing || self.options.seed % 2 == 0 {
+        if changing || self.options.seed.is_multiple_of(2) {
             return;
         }
         let leader = liveness::ready_leader(&self.servers);

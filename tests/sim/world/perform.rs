@@ -301,6 +301,7 @@ impl World {
         server.to_apply.retain(|entry| entry.id.index > index);
         let epoch = server.epoch;
         self.serve_reads(node);
+        self.overtake(node, index);
         let takes = between(&mut self.disk_random, Duration::ZERO, self.options.apply);
         self.schedule(takes, Event::Restored { node, epoch, index });
     }

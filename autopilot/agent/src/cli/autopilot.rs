@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
+use super::autopilot_ask;
 use super::client::{Client, Method, Request};
 use super::render::{Cell, Palette, Table, clean, json};
 use super::wire::{AutopilotState, Health, ServerState, Zone};
@@ -42,6 +43,31 @@ pub(crate) enum AutopilotVerb {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Say why a server, or every server, is healthy or not, votes or not, stays or goes
+    Explain {
+        /// Its id or name; every server without it
+        server: Option<String>,
+        #[command(flatten)]
+        format: FormatArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show the next steps with the failure tolerance before, during and after each, and take none
+    Plan {
+        #[command(flatten)]
+        format: FormatArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Take the steps of a plan that are due; ends with 2 if one could not be taken any more
+    Apply {
+        /// What plan --format json printed; - for standard input
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Decide recorded rounds again under another configuration; ends with 2 if one would have acted differently
+    Replay(autopilot_ask::ReplayArgs),
 }
 
 /// The values to change. What is not given stays.
@@ -98,6 +124,12 @@ pub(crate) fn run(verb: &AutopilotVerb, palette: Palette) -> Result<Outcome, Ver
         AutopilotVerb::SetConfig { changes, client } => set_config(&client.client()?, changes),
         AutopilotVerb::State { format, client } => state(&client.client()?, format.format),
         AutopilotVerb::Health { format, client } => health(&client.client()?, format.format, palette),
+        AutopilotVerb::Explain { server, format, client } => {
+            autopilot_ask::explain(&client.client()?, server.as_deref(), format.format)
+        }
+        AutopilotVerb::Plan { format, client } => autopilot_ask::plan(&client.client()?, format.format),
+        AutopilotVerb::Apply { file, client } => autopilot_ask::apply(&client.client()?, file),
+        AutopilotVerb::Replay(args) => autopilot_ask::replay_file(args),
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub(crate) mod argv;
 mod autopilot;
+mod autopilot_ask;
 pub(crate) mod client;
 mod cluster;
 pub(crate) mod duration;

@@ -194,3 +194,21 @@ where
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+/// One entry of `operator/autopilot/explain`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Explained {
+    #[serde(rename = "ID")]
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) facts: Vec<Fact>,
+}
+
+/// One sentence about a server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Fact {
+    pub(crate) code: String,
+    pub(crate) text: String,
+}

@@ -13,6 +13,8 @@ pub(super) enum ApiError {
     Forbidden(String),
     /// There is no such thing (404).
     NotFound(String),
+    /// It was asked for on what is not so any more (409). Nothing was changed, and the same request fails again.
+    Stale(String),
     /// The body is larger than its limit (413).
     TooLarge { limit: usize },
     /// The body did not arrive in time (408).
@@ -38,6 +40,7 @@ impl ApiError {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Stale(_) => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -50,6 +53,7 @@ impl ApiError {
             Self::Bad(text)
             | Self::Forbidden(text)
             | Self::NotFound(text)
+            | Self::Stale(text)
             | Self::Busy(text)
             | Self::NotNow(text)
             | Self::Failed(text) => text,

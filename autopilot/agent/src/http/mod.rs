@@ -6,6 +6,7 @@
 
 mod agent;
 mod autopilot;
+mod autopilot_ask;
 mod call;
 pub mod duration;
 mod error;
@@ -70,6 +71,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/operator/autopilot/health", get(endpoint(Leader, SMALL, autopilot::health)))
         .route("/v1/operator/autopilot/state", get(endpoint(Leader, SMALL, autopilot::state)))
+        .route("/v1/operator/autopilot/explain", get(endpoint(Leader, SMALL, autopilot_ask::explain)))
+        .route("/v1/operator/autopilot/inputs", get(endpoint(Leader, SMALL, autopilot_ask::inputs)))
+        .route(
+            "/v1/operator/autopilot/plan",
+            get(endpoint(Leader, SMALL, autopilot_ask::plan)).put(endpoint(
+                Leader,
+                SMALL,
+                autopilot_ask::apply,
+            )),
+        )
         .route(
             "/v1/operator/raft/configuration",
             get(endpoint(LeaderUnlessStale, SMALL, raft::configuration)),

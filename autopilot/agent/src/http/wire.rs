@@ -245,6 +245,27 @@ pub(super) struct SelfConfig {
     pub(super) version: &'static str,
 }
 
+/// One entry of `operator/autopilot/explain`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Explained {
+    #[serde(rename = "ID")]
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) facts: Vec<Fact>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Fact {
+    pub(super) topic: String,
+    pub(super) code: &'static str,
+    pub(super) text: String,
+    /// Absent where it cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) earliest_in: Option<GoDuration>,
+}
+
 /// One entry of `kv/:key`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
