@@ -12,7 +12,7 @@ fn e02_e03_a_vote_survives_a_restart() {
     let leader = world.leader();
     let voter = other_than(&world, &[leader]);
     let (first, second) = (other_than(&world, &[leader, voter]), leader);
-    let term = Term(world.core(leader).term().0 + 10);
+    let term = Term(world.core(leader).term().0 + 1);
     let campaign = Request::Vote { term, last: EntryId::new(99, 999), transfer: true };
     world.isolate(voter);
     world.inject(first, voter, campaign.clone());
@@ -34,7 +34,7 @@ fn e03_a_vote_that_is_not_durable_was_never_given() {
     let leader = world.leader();
     let voter = other_than(&world, &[leader]);
     let first = other_than(&world, &[leader, voter]);
-    let term = Term(world.core(leader).term().0 + 10);
+    let term = Term(world.core(leader).term().0 + 1);
     world.inject(first, voter, Request::Vote { term, last: EntryId::new(99, 999), transfer: true });
     let voter_id = world.servers[voter].peer.id.clone();
     let candidate = world.servers[first].peer.id.clone();

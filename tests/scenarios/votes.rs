@@ -18,7 +18,7 @@ fn e01_a_vote_outlives_meeting_the_leader_and_a_candidate_keeps_its_own() {
     let winner = other_than(&world, &[leader, voter]);
     let late = other_than(&world, &[leader, voter, winner]);
     world.isolate(voter);
-    let term = Term(world.core(leader).term().0 + 10);
+    let term = Term(world.core(leader).term().0 + 1);
     let ask = Request::Vote { term, last: AHEAD, transfer: true };
     world.inject(winner, voter, ask.clone());
     world.inject(winner, voter, Request::Heartbeat { term });
