@@ -54,7 +54,12 @@ fn a_seed_decides_everything() {
 #[test]
 fn planted_defects_are_found() {
     // The quick ones; `cargo run --release -p simulation -- mutants` looks for all.
-    for mutant in [Mutant::VoteForgotten, Mutant::AckForged, Mutant::ApplySkips, Mutant::RefusalLies] {
+    for mutant in [
+        Mutant::Core(raft::core::Mutant::VotesTwice),
+        Mutant::Core(raft::core::Mutant::CommitsOldTerms),
+        Mutant::AckForged,
+        Mutant::RefusalLies,
+    ] {
         let found = hunt(mutant, 0..40, EVENTS);
         assert!(found.is_some(), "{} is not found in 40 seeds", mutant.name());
     }
