@@ -85,7 +85,8 @@ pub struct LeaseRead {
 
 impl LeaseRead {
     /// Whether the lease still holds; to be asked after the state was read, for the process may have been paused in between
-    /// (catalogue L07).
+    /// (catalogue L07). Good for the reads that began before [`Raft::lease_read`] was called: leadership may have been handed
+    /// over since, so a later read needs a permission of its own.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.until.is_none_or(|until| tokio::time::Instant::now() < until)
