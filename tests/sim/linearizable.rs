@@ -3,7 +3,7 @@
 //!
 //! The search is the one of Wing and Gong with the improvements of Lowe and of Horn and Kroening: every key is judged
 //! alone (linearizability is local), and what was tried before, as the set of operations already ordered and the value
-//! they lead to, is not tried again. [`search`] says what else keeps it short. It needs nothing but the standard library,
+//! they lead to, is not tried again. `search` says what else keeps it short. It needs nothing but the standard library,
 //! so the simulator and the tests with real processes use the same.
 //!
 //! **Not here.** Reads that are allowed to be stale; the order in which one client's requests were sent (a client that
