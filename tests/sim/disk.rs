@@ -201,6 +201,13 @@ impl Disk {
                     }
                 }
             }
+            Mutant::OutgoingForgotten => {
+                for entry in &mut self.log.entries {
+                    if let EntryKind::Configuration(configuration) = &mut entry.kind {
+                        *configuration = configuration.settled();
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -37,6 +37,17 @@ pub enum Mutant {
     RefusalLies,
     /// A client is told that its command is applied when it is only in the log.
     EarlyAnswer,
+    /// A client relies on a lease without looking at the clock after it has read (L07).
+    LeaseEndIgnored,
+    /// Clocks run faster and slower than the configuration says (L06).
+    ClocksRunAway,
+    /// A restarted server forgets that it may be bound to a lease (E15, L06).
+    NoWaitAfterRestart,
+    /// A restart finds joint configurations without the members that are being left, as a codec would that does not know
+    /// of them (M03).
+    OutgoingForgotten,
+    /// Somebody hands leadership over again and again (V5).
+    Restless,
     /// After the faults are over one server still hears nothing (V3).
     DeafForever,
     /// A server's timers stop after a restart (V1).
@@ -45,7 +56,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -62,6 +73,11 @@ impl Mutant {
         Self::SnapshotConfigurationAhead,
         Self::RefusalLies,
         Self::EarlyAnswer,
+        Self::LeaseEndIgnored,
+        Self::ClocksRunAway,
+        Self::NoWaitAfterRestart,
+        Self::OutgoingForgotten,
+        Self::Restless,
         Self::DeafForever,
         Self::TimersStop,
     ];
@@ -86,6 +102,11 @@ impl Mutant {
             Self::SnapshotConfigurationAhead => "snapshot-configuration-ahead",
             Self::RefusalLies => "refusal-lies",
             Self::EarlyAnswer => "early-answer",
+            Self::LeaseEndIgnored => "lease-end-ignored",
+            Self::ClocksRunAway => "clocks-run-away",
+            Self::NoWaitAfterRestart => "no-wait-after-restart",
+            Self::OutgoingForgotten => "outgoing-forgotten",
+            Self::Restless => "restless",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
         }

@@ -46,6 +46,8 @@ pub struct Options {
     pub changes: bool,
     /// How far clocks may run fast or slow, in parts per million.
     pub drift: i64,
+    /// Whether the cluster is watched for a long time after it has settled.
+    pub aftermath: bool,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -66,7 +68,19 @@ impl Options {
         config.inflight_max = [1, 2, 4, 16][r.random_range(0..4)];
         config.trailing_logs = [0, 1, 5, 50][r.random_range(0..4)];
         config.uncommitted_bytes_max = [2_000, 20_000, 1 << 20][r.random_range(0..3)];
+        config.inflight_bytes_max = [1, 500, 16 << 20][r.random_range(0..3)];
+        config.lease_reads = chance(r, 500);
+        config.clock_drift_permille = [20, 50, 200][r.random_range(0..3)];
+        let drift = match [0, 0, 2_000, 20_000][r.random_range(0..4)] {
+            // As fast and as slow as is allowed.
+            20_000 if config.lease_reads => i64::from(config.clock_drift_permille) * 1000,
+            drift => drift,
+        };
         let slow = chance(r, 300);
+        let snapshot_every = [5, 20, 60, 200][r.random_range(0..4)];
+        // Room for what snapshots leave in memory, and not much more.
+        let room = (usize::try_from(snapshot_every + config.trailing_logs).unwrap_or(0) + 5) * 1200;
+        config.log_bytes_max = [room, 512 << 20][r.random_range(0..2)];
         Self {
             seed,
             events,
@@ -81,11 +95,12 @@ impl Options {
             request_timeout: between(r, ms(100), ms(1000)),
             disk: (Duration::from_micros(20), between(r, ms(1), if slow { ms(80) } else { ms(8) })),
             apply: between(r, ms(0), ms(10)),
-            snapshot_every: [5, 20, 60, 200][r.random_range(0..4)],
+            snapshot_every,
             client_every: between(r, ms(1), ms(30)),
             fault_every: between(r, ms(50), ms(1500)),
             changes: chance(r, 700),
-            drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
+            drift,
+            aftermath: chance(r, 100),
             mutant: None,
             trace: false,
         }
@@ -115,6 +130,7 @@ impl Options {
             fault_every: Duration::ZERO,
             changes: false,
             drift: 0,
+            aftermath: false,
             mutant: None,
             trace: false,
         }

@@ -22,6 +22,8 @@ pub struct Seen {
     pub applied: LogIndex,
     /// Its last entry.
     pub last: EntryId,
+    /// Where the configuration in force stands.
+    pub configuration: LogIndex,
 }
 
 impl Seen {
@@ -34,6 +36,7 @@ impl Seen {
             commit: core.commit_index(),
             applied: core.applied_index(),
             last: core.last(),
+            configuration: core.configuration_index(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Clients: commands with unique values, reads, changes of members, transfers; and what they are told.
 
+mod lease;
+mod several;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use crate::mutant::Mutant;
 use crate::random::{Random, chance, stream};
 use crate::server::{SimServer, Waiting};
 use crate::world::{Event, World};
+
+pub use lease::LeaseTold;
 
 /// What a client waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,14 +113,20 @@ impl World {
         let now = self.now;
         let frozen = leaders.iter().copied().find(|node| self.servers[*node].paused_until > now);
         if let Some(frozen) = frozen.filter(|_| chance(random, 500)) {
-            self.read(frozen);
+            if chance(random, 500) {
+                self.read(frozen)
+            } else {
+                self.lease_read(frozen)
+            };
             return;
         }
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
         match dice {
             _ if change && dice >= 97 => self.random_transfer(node),
+            _ if change && chance(random, 400) => self.random_changes(node),
             _ if change => self.random_change(node),
+            0..=6 if self.options.config.lease_reads => self.random_lease_read(node),
             0..=9 => {
                 self.read(node);
             }
@@ -225,9 +236,26 @@ impl World {
                     self.checks.reads.saw(*index);
                 }
             }
-            Outcome::Changed { .. } | Outcome::Bootstrapped | Outcome::Transferred => {}
+            Outcome::LeaseRead { index, until } => {
+                if let (Some((_, Asked::Read(floor))), Some(core)) = (pending, &self.servers[node].core) {
+                    let told = LeaseTold { term: core.term(), index: *index, until: *until, floor };
+                    self.lease_told(node, told);
+                }
+            }
+            Outcome::Changed { index } => self.changed(node, *index),
+            Outcome::Bootstrapped | Outcome::Transferred => {}
         }
         self.workload.outcomes.insert(request, outcome);
+    }
+
+    fn changed(&mut self, node: usize, index: LogIndex) {
+        let Some(core) = &self.servers[node].core else { return };
+        let (stands, configuration) = core.configuration_at(index);
+        if stands == index && configuration.is_joint() {
+            let sentence =
+                format!("{} says that the change at {index} is done, which is joint", core.me().id);
+            self.judge("clients", Err(sentence));
+        }
     }
 
     fn proposed(
@@ -311,6 +339,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Proposed { .. } => "proposals in a log",
         Outcome::Read { .. } => "reads confirmed",
+        Outcome::LeaseRead { .. } => "reads by lease",
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",
@@ -322,6 +351,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Refused(Refusal::ChangeInProgress { .. }) => "refused: change in progress",
         Outcome::Refused(Refusal::ConfigurationMoved { .. }) => "refused: configuration moved",
         Outcome::Refused(Refusal::TransferFailed) => "refused: transfer failed",
+        Outcome::Refused(Refusal::NotSpoken { .. }) => "refused: not spoken",
         Outcome::Refused(_) => "refused: invalid",
     }
 }

@@ -1,6 +1,7 @@
 //! One run: the event queue, the clock, the servers. Events are taken one by one in order of time; whatever they cause
 //! is put back into the queue.
 
+mod aftermath;
 mod directed;
 mod ending;
 mod event;
@@ -87,6 +88,7 @@ pub struct World {
     hash: u64,
     next_token: u64,
     faults: bool,
+    snapshots_sent: BTreeMap<usize, u64>,
 }
 
 impl std::fmt::Debug for World {
@@ -107,6 +109,9 @@ impl World {
         for server in &mut servers {
             server.clock_start = Duration::from_millis(clocks.random_range(0..10_000));
             server.drift = clocks.random_range(-options.drift..=options.drift);
+            if options.mutant == Some(Mutant::ClocksRunAway) {
+                server.drift = [-400_000, 400_000][clocks.random_range(0..2)];
+            }
         }
         let mut world = Self {
             now: Time::from_millis(1),
@@ -124,6 +129,7 @@ impl World {
             events: 0,
             hash: options.seed,
             next_token: 0,
+            snapshots_sent: BTreeMap::new(),
             faults: !options.fault_every.is_zero(),
             servers,
             options,
@@ -274,6 +280,12 @@ impl World {
                     self.step(node, *input);
                 }
             }
+            Event::LateAsk { node, epoch, clock } => {
+                if self.is_current(node, epoch) {
+                    self.late_lease_read(node, clock);
+                }
+            }
+            Event::LeaseLook { node, epoch, told } => self.lease_look(node, epoch, told),
             Event::Client => {
                 if self.faults {
                     self.client();
@@ -406,11 +418,16 @@ impl World {
 
     /// Gives a core an input, takes its effects in, and judges all invariants.
     pub fn step(&mut self, node: usize, input: Input) {
+        let local = self.servers[node].local(self.now);
+        self.step_at(node, local, input);
+    }
+
+    /// The same, for a server that looked at its clock some time ago.
+    pub(crate) fn step_at(&mut self, node: usize, local: Time, input: Input) {
         if self.failure.is_some() {
             return;
         }
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
-        let local = self.servers[node].local(self.now);
         let Some(core) = &mut self.servers[node].core else { return };
         let before = Seen::of(core);
         let mut effects = Vec::new();
@@ -419,6 +436,7 @@ impl World {
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
+        let commits = Step::commits_of(before, &effects);
         for effect in effects {
             if self.failure.is_some() {
                 return;
@@ -426,7 +444,8 @@ impl World {
             self.trace(|| format!("{}    -> {effect:?}", self.servers[node].peer.id));
             self.perform(node, before, effect);
         }
-        let verdict = self.checks.stepped(&Step { node, before, servers: &self.servers });
+        let verdict =
+            self.checks.stepped(&Step { node, now: self.now, before, commits, servers: &self.servers });
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
         }
@@ -450,7 +469,10 @@ impl World {
         }
         let local = self.servers[node].local(self.now);
         let seed = self.options.seed.wrapping_mul(1_000_003) + self.order;
-        let config = self.options.config.clone();
+        let mut config = self.options.config.clone();
+        if self.options.mutant == Some(Mutant::NoWaitAfterRestart) && self.servers[node].epoch > 0 {
+            config.lease_reads = false;
+        }
         let server = &mut self.servers[node];
         server.epoch += 1;
         server.log = server.disk.log.clone();

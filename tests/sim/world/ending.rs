@@ -65,6 +65,9 @@ impl World {
         let server = &self.servers[leader];
         let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
         self.judge("clients", verdict);
+        if self.options.aftermath {
+            self.aftermath();
+        }
     }
 
     fn longest(&mut self, what: &'static str, began: Time) {

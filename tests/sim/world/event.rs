@@ -5,6 +5,7 @@ use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
 use crate::server::Received;
+use crate::workload::LeaseTold;
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -106,6 +107,24 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// A read by lease reaches a server that looked at its clock some time ago.
+    LateAsk {
+        /// Which.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// What the clock showed.
+        clock: Time,
+    },
+    /// A client that may read by lease reads.
+    LeaseLook {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// What it was told.
+        told: LeaseTold,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
@@ -153,6 +172,8 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
         | Event::Ask { node, .. }
+        | Event::LateAsk { node, .. }
+        | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
         Event::Restart { .. } | Event::Replace { .. } | Event::Client | Event::Fault | Event::Mend => None,
     }

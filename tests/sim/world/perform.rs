@@ -33,7 +33,8 @@ impl World {
     }
 
     fn persist(&mut self, node: usize, before: Seen, write: Write) {
-        let verdict = self.checks.writes(&Step { node, before, servers: &self.servers }, &write);
+        let step = Step { node, now: self.now, before, commits: Vec::new(), servers: &self.servers };
+        let verdict = self.checks.writes(&step, &write);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
             return;
@@ -77,6 +78,9 @@ impl World {
         }
         let epoch = self.servers[node].epoch;
         let snapshot = self.snapshot_for(node, &request);
+        if snapshot.is_some() {
+            *self.snapshots_sent.entry(target).or_default() += 1;
+        }
         self.servers[node].sent.insert(sequence, target);
         let timeout = self.options.request_timeout;
         self.schedule(timeout, Event::GiveUp { node, epoch, sequence });
