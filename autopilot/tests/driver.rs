@@ -56,6 +56,45 @@ async fn the_first_state_is_there_when_start_returns() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_leader_waits_for_first_answers_before_it_calls_anybody_unhealthy() {
+    let cluster = cluster(&["n1", "n2", "n3"], &[]);
+    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    for unheard in ["n2", "n3"] {
+        cluster.edit(|view| view.stats.get_mut(&id(unheard)).unwrap().last_contact = None);
+    }
+    let later = cluster.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(100)).await;
+        later.in_contact("n2");
+        later.in_contact("n3");
+    });
+    let autopilot = Autopilot::builder(cluster.clone(), application.clone()).start(TERM).await;
+    let first = application.states().first().cloned().unwrap();
+    assert!(first.healthy, "{first:#?}");
+    assert_eq!(application.states().len(), 1, "what was looked at while waiting is not published");
+    autopilot.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_that_never_answers_does_not_hold_up_the_first_state() {
+    let cluster = cluster(&["n1", "n2", "n3"], &[]);
+    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    cluster.edit(|view| view.stats.get_mut(&id("n3")).unwrap().last_contact = None);
+    let autopilot = Autopilot::builder(cluster.clone(), application.clone()).start(TERM).await;
+    let state = autopilot.state();
+    assert!(!state.is_empty(), "the wait ends within the budget of a start");
+    assert!(state.servers[&id("n2")].health.healthy);
+    assert_eq!(state.servers[&id("n3")].health.reasons[0].code(), "no-contact");
+    // Nobody is waited for whom the application does not call alive.
+    application.status("n3", NodeStatus::Failed);
+    let again = Autopilot::builder(cluster, application).start(TERM).await;
+    assert_eq!(again.state().at, again.state().first_state_at);
+    assert!(again.now().since(again.state().at).is_zero(), "without any wait");
+    autopilot.stop().await;
+    again.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_joiner_is_promoted_after_probation_and_not_before() {
     let cluster = cluster(&["n1"], &[]);
     let application = FakeApplication::knowing(&["n1", "n2"]);

@@ -120,3 +120,45 @@ pub struct ConfigError {
     /// What it must be.
     pub bound: &'static str,
 }
+
+/// The tunables that can be changed while a server runs, see [`Config`] for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadableConfig {
+    /// As [`Config::heartbeat_interval`].
+    pub heartbeat_interval: Duration,
+    /// As [`Config::election_timeout`]. A timer that runs already keeps its deadline.
+    pub election_timeout: Duration,
+    /// As [`Config::snapshot_threshold`].
+    pub snapshot_threshold: u64,
+    /// As [`Config::snapshot_threshold_bytes`].
+    pub snapshot_threshold_bytes: usize,
+    /// As [`Config::trailing_logs`]; shows at the next snapshot.
+    pub trailing_logs: u64,
+}
+
+impl From<&Config> for ReloadableConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            snapshot_threshold: config.snapshot_threshold,
+            snapshot_threshold_bytes: config.snapshot_threshold_bytes,
+            trailing_logs: config.trailing_logs,
+        }
+    }
+}
+
+impl ReloadableConfig {
+    /// `config` with these values instead of its own.
+    #[must_use]
+    pub fn applied_to(&self, config: &Config) -> Config {
+        Config {
+            heartbeat_interval: self.heartbeat_interval,
+            election_timeout: self.election_timeout,
+            snapshot_threshold: self.snapshot_threshold,
+            snapshot_threshold_bytes: self.snapshot_threshold_bytes,
+            trailing_logs: self.trailing_logs,
+            ..config.clone()
+        }
+    }
+}

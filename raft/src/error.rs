@@ -66,6 +66,17 @@ pub enum ProposeError {
     Stopped,
 }
 
+impl ProposeError {
+    /// Whether the command may have been applied, or may be yet. Otherwise it certainly is not, and trying again is safe.
+    #[must_use]
+    pub const fn may_be_applied(&self) -> bool {
+        match self {
+            Self::NotLeader { .. } | Self::Overloaded | Self::TooLarge { .. } => false,
+            Self::OutcomeUnknown | Self::Stopped => true,
+        }
+    }
+}
+
 /// Why a linearizable read cannot be served here. Nothing was changed; all may be retried.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -127,6 +138,22 @@ pub enum ChangeError {
     Stopped,
 }
 
+impl ChangeError {
+    /// Whether the change may have taken effect, or may do so yet. Otherwise it certainly did not.
+    #[must_use]
+    pub const fn may_be_applied(&self) -> bool {
+        match self {
+            Self::NotLeader { .. }
+            | Self::NotReady
+            | Self::ChangeInProgress { .. }
+            | Self::ConfigurationMoved { .. }
+            | Self::NotSpoken { .. }
+            | Self::Invalid(_) => false,
+            Self::OutcomeUnknown | Self::Stopped => true,
+        }
+    }
+}
+
 /// Why leadership was not handed over.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -162,6 +189,18 @@ pub enum SnapshotError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The server was shut down or its store failed.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why tunables were not changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// A tunable is out of bounds. Nothing was changed; a retry fails again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The server was shut down. Nothing was changed that lasts.
     #[error("the server has stopped")]
     Stopped,
 }

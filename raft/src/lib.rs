@@ -13,6 +13,7 @@
 //! * [`storage`] keeps term, vote, log and snapshots, in files that survive crashes or in memory.
 //! * `transport` (feature `tokio`) carries requests, over TCP as hashicorp/raft does or in memory.
 //! * `Raft` (feature `tokio`) is the handle of a running server.
+//! * [`recovery`] brings a cluster back after most of it was lost; [`sessions`] apply a request exactly once.
 //!
 //! # A cluster of one, on disk
 //!
@@ -61,7 +62,11 @@
 //!
 //! Reading order: [`core`], [`storage`], then the driver behind `Raft`.
 
+#[cfg(feature = "tokio")]
+pub mod compat;
 pub mod core;
+pub mod recovery;
+pub mod sessions;
 pub mod storage;
 
 mod config;
@@ -73,16 +78,17 @@ mod state_machine;
 #[cfg(feature = "tokio")]
 pub mod transport;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, ReloadableConfig};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, PeerMetrics, Raft,
-    RaftBuilder,
+    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation, Observer,
+    PeerMetrics, Raft, RaftBuilder, Stats,
 };
 #[cfg(feature = "tokio")]
 pub use error::{
-    BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, StartError, TransferError,
+    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, SnapshotError, StartError,
+    TransferError,
 };
 pub use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,

@@ -2,138 +2,16 @@
 #![allow(clippy::disallowed_methods, reason = "tests may start tasks")]
 #![allow(missing_docs, reason = "a test")]
 
-use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex};
+mod cluster_support;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use raft::core::{Entry, Role};
+use cluster_support::{Cluster, address, lines, text};
 use raft::storage::{MemoryLog, MemorySnapshots};
-use raft::transport::MemoryNetwork;
 use raft::{
-    BootstrapError, ChangeError, Config, Configuration, Leadership, ProposeError, Raft, ReadError, Server,
-    ServerId, SnapshotError, SnapshotWriter, StateMachine, TransferError,
+    BootstrapError, ChangeError, Config, Configuration, Leadership, ProposeError, ReadError, Server,
+    ServerId, SnapshotError, TransferError,
 };
-
-type Commands = Arc<Mutex<Vec<Bytes>>>;
-
-/// Remembers every command and answers with how many there were before.
-#[derive(Clone, Default)]
-struct Journal(Commands);
-
-impl StateMachine for Journal {
-    fn apply(&mut self, commands: &[Entry]) -> Vec<Bytes> {
-        let mut all = self.0.lock().expect("not poisoned");
-        let number = |entry: &Entry| {
-            all.push(entry.data.clone());
-            Bytes::from((all.len() - 1).to_string())
-        };
-        commands.iter().map(number).collect()
-    }
-
-    fn snapshot(&self) -> SnapshotWriter {
-        let all = self.0.lock().expect("not poisoned").clone();
-        Box::new(move |out: &mut dyn Write| all.iter().try_for_each(|line| writeln!(out, "{}", text(line))))
-    }
-
-    fn restore(&mut self, state: &mut dyn Read) -> io::Result<()> {
-        let mut all = String::new();
-        state.read_to_string(&mut all)?;
-        *self.0.lock().expect("not poisoned") =
-            all.lines().map(|line| Bytes::from(line.to_owned())).collect();
-        Ok(())
-    }
-}
-
-fn text(bytes: &Bytes) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-struct Node {
-    id: &'static str,
-    log: MemoryLog,
-    snapshots: MemorySnapshots,
-    commands: Commands,
-    raft: Raft,
-}
-
-struct Cluster {
-    network: MemoryNetwork,
-    config: Config,
-    nodes: Vec<Node>,
-}
-
-fn address(id: &str) -> String {
-    format!("{id}:1")
-}
-
-impl Cluster {
-    async fn new(ids: &[&'static str], config: Config) -> Self {
-        let mut cluster = Self { network: MemoryNetwork::new(), config, nodes: Vec::new() };
-        for id in ids {
-            let node = cluster.start(id, MemoryLog::new(), MemorySnapshots::default()).await;
-            cluster.nodes.push(node);
-        }
-        cluster
-    }
-
-    async fn bootstrapped(ids: &[&'static str], config: Config) -> Self {
-        let cluster = Self::new(ids, config).await;
-        let servers = ids.iter().map(|id| Server::voter(*id, address(id))).collect();
-        cluster.nodes[0].raft.bootstrap(Configuration::new(servers)).await.expect("a fresh cluster");
-        cluster.leader().await;
-        cluster
-    }
-
-    async fn start(&self, id: &'static str, log: MemoryLog, snapshots: MemorySnapshots) -> Node {
-        let journal = Journal::default();
-        let commands = Arc::clone(&journal.0);
-        let raft = Raft::builder(id, journal)
-            .config(self.config.clone())
-            .log_store(log.clone())
-            .snapshots(snapshots.clone())
-            .transport(self.network.transport(address(id)))
-            .start()
-            .await
-            .expect("a server starts");
-        Node { id, log, snapshots, commands, raft }
-    }
-
-    /// A leader that most servers follow and that is ready.
-    async fn leader(&self) -> &Node {
-        for _ in 0..2000 {
-            for node in &self.nodes {
-                let metrics = node.raft.metrics().borrow().clone();
-                if metrics.role == Role::Leader && metrics.ready {
-                    return node;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("no leader");
-    }
-
-    async fn restart(&mut self, position: usize) {
-        self.nodes[position].raft.shutdown().await;
-        let Node { id, log, snapshots, .. } = &self.nodes[position];
-        let node = self.start(id, log.clone(), snapshots.clone()).await;
-        self.nodes[position] = node;
-    }
-
-    async fn wait_for(&self, what: &str, holds: impl Fn(&Node) -> bool) {
-        for _ in 0..2000 {
-            if self.nodes.iter().all(&holds) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("{what} did not come about");
-    }
-}
-
-fn lines(node: &Node) -> Vec<String> {
-    node.commands.lock().expect("not poisoned").iter().map(text).collect()
-}
 
 #[tokio::test]
 async fn commands_reach_every_server_in_one_order_and_survive_restarts() {

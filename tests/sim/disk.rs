@@ -1,11 +1,19 @@
 //! A server's disk: what is durable, and the writes that are not yet.
+//!
+//! [`Disk`] says what must be durable; the invariants are judged by it. Below it lie the real stores ([`files`]), which are
+//! read back at every start and must hold exactly that, or that and the whole batch that was interrupted. Without them
+//! it is the disk: faster, and where a planted defect spoils what a restart finds.
+
+pub mod files;
 
 use std::collections::VecDeque;
 
 use raft::core::{Entry, EntryKind, HardState, SnapshotMeta, Write, WriteId};
-use raft::{Configuration, EntryId, LogIndex, Term, Time};
+use raft::storage::StorageError;
+use raft::{Configuration, EntryId, LogIndex, ServerId, Term, Time};
 use rand::RngExt;
 
+use self::files::Files;
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;
 use crate::random::{Random, chance};
@@ -113,6 +121,23 @@ pub struct Disk {
     pub slow_until: Time,
     /// The device has failed and completes nothing any more.
     pub failed: bool,
+    /// The real stores; without them this model is the disk.
+    pub files: Option<Files>,
+    /// A snapshot that is being written.
+    pub writing: Option<Snapshot>,
+    /// Writes of which nobody knows whether they reached the disk: all of them or none did.
+    doubtful: Vec<Write>,
+    /// Snapshots of which nobody knows.
+    doubtful_snapshots: Vec<Snapshot>,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub enum Start {
+    /// What was promised.
+    Sound,
+    /// Damage, and the store said so.
+    Refused(StorageError),
 }
 
 impl Disk {
@@ -122,26 +147,65 @@ impl Disk {
         self.snapshots.last()
     }
 
-    /// Stores a snapshot durably and drops the oldest beyond three.
-    pub fn store(&mut self, snapshot: Snapshot) {
+    /// Whether it has failed, or the next write may.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        self.failed || self.files.as_ref().is_some_and(Files::is_armed)
+    }
+
+    /// Stores a snapshot durably and drops the oldest beyond three. `None` when the disk failed.
+    ///
+    /// # Errors
+    /// The store refused although nothing was wrong with the disk.
+    pub fn store(&mut self, mut snapshot: Snapshot) -> Result<Option<SnapshotMeta>, String> {
+        if let Some(files) = &mut self.files {
+            let Some(meta) = files.store(&snapshot)? else {
+                self.doubtful_snapshots.push(snapshot);
+                return Ok(None);
+            };
+            snapshot.meta = meta;
+        }
+        let meta = snapshot.meta.clone();
+        self.keep(snapshot);
+        Ok(Some(meta))
+    }
+
+    fn keep(&mut self, snapshot: Snapshot) {
         self.snapshots.retain(|known| known.meta.last != snapshot.meta.last);
         self.snapshots.push(snapshot);
         self.snapshots.sort_by_key(|snapshot| snapshot.meta.last);
-        if self.snapshots.len() > 3 {
+        if self.snapshots.len() > files::RETAIN {
             self.snapshots.remove(0);
         }
     }
 
-    /// Makes all writes up to this one durable.
+    /// Reads a snapshot; `None` if there is none at this entry.
     ///
     /// # Errors
-    /// A write that does not fit the log.
-    pub fn complete(&mut self, through: WriteId) -> Result<(), String> {
-        while self.queue.front().is_some_and(|write| write.id <= through) {
-            let write = self.queue.pop_front().expect("just seen");
-            self.make_durable(&write)?;
+    /// It is there and cannot be read.
+    pub fn read_snapshot(&self, last: EntryId) -> Result<Option<Snapshot>, String> {
+        match &self.files {
+            Some(files) => files.read(last),
+            None => Ok(self.snapshots.iter().find(|snapshot| snapshot.meta.last == last).cloned()),
         }
-        Ok(())
+    }
+
+    /// Makes all writes up to this one durable, with one sync. False when the disk failed.
+    ///
+    /// # Errors
+    /// A write that does not fit the log, or that the store refused.
+    pub fn complete(&mut self, through: WriteId) -> Result<bool, String> {
+        let count = self.queue.iter().take_while(|write| write.id <= through).count();
+        let batch: Vec<Write> = self.queue.drain(..count).collect();
+        if let Some(files) = &mut self.files
+            && !files.write(&batch)?
+        {
+            self.doubtful = batch;
+            self.failed = true;
+            return Ok(false);
+        }
+        batch.iter().try_for_each(|write| self.make_durable(write))?;
+        Ok(true)
     }
 
     fn make_durable(&mut self, write: &Write) -> Result<(), String> {
@@ -151,11 +215,20 @@ impl Disk {
         self.log.apply(write)
     }
 
-    /// Power fails. Of the writes under way a random prefix reached the disk, the last of them perhaps in part.
+    /// The process dies, or power fails. Of the writes under way a random prefix reached the disk, the last of them perhaps
+    /// in part. True if something was left half done.
     ///
     /// # Errors
     /// A write that does not fit the log.
     pub fn crash(&mut self, random: &mut Random) -> Result<bool, String> {
+        let torn = if self.files.is_some() { self.crash_files(random)? } else { self.crash_model(random)? };
+        self.queue.clear();
+        self.writing = None;
+        (self.busy_until, self.slow_until, self.failed) = (Time::ZERO, Time::ZERO, false);
+        Ok(torn)
+    }
+
+    fn crash_model(&mut self, random: &mut Random) -> Result<bool, String> {
         let whole = random.random_range(0..=self.queue.len());
         let mut torn = false;
         for (position, mut write) in std::mem::take(&mut self.queue).into_iter().enumerate() {
@@ -171,8 +244,99 @@ impl Disk {
             }
             self.make_durable(&write)?;
         }
-        (self.busy_until, self.slow_until, self.failed) = (Time::ZERO, Time::ZERO, false);
         Ok(torn)
+    }
+
+    fn crash_files(&mut self, random: &mut Random) -> Result<bool, String> {
+        let Some(files) = &mut self.files else { return Ok(false) };
+        let count = random.random_range(0..=self.queue.len());
+        let batch: Vec<Write> = self.queue.drain(..count).collect();
+        let mut torn = false;
+        if !self.failed && (!batch.is_empty() || self.writing.is_some()) {
+            let durable = files.interrupt(random, &batch, self.writing.as_ref());
+            self.doubtful_snapshots.extend(self.writing.take());
+            torn = !durable;
+            if durable {
+                batch.iter().try_for_each(|write| {
+                    if let Some(hard_state) = &write.hard_state {
+                        self.hard_state = hard_state.clone();
+                    }
+                    self.log.apply(write)
+                })?;
+            } else {
+                self.doubtful = batch;
+            }
+        }
+        let power = chance(random, 700);
+        files.crash(random, power);
+        Ok(torn)
+    }
+
+    /// Reads everything back and compares it with what was promised.
+    ///
+    /// # Errors
+    /// What is there is not what was promised.
+    pub fn start(&mut self, random: &mut Random, id: &ServerId) -> Result<Start, String> {
+        let Some(files) = &mut self.files else { return Ok(Start::Sound) };
+        let rotten = files.is_rotten();
+        let found = match files.start(random, id) {
+            Ok(found) => found,
+            Err(error @ (StorageError::Corrupt { .. } | StorageError::Foreign { .. })) if rotten => {
+                return Ok(Start::Refused(error));
+            }
+            Err(error) => return Err(format!("{id} does not start: {error}")),
+        };
+        self.adopt_log(id, &found.recovered)?;
+        self.adopt_snapshot(id, found.snapshot)?;
+        Ok(Start::Sound)
+    }
+
+    fn adopt_log(&mut self, id: &ServerId, found: &raft::storage::Recovered) -> Result<(), String> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if self.is(found) {
+            return Ok(());
+        }
+        let promised = format!("{:?}, log {}..{}", self.hard_state, self.log.base, self.log.last());
+        doubtful.iter().try_for_each(|write| self.make_durable(write))?;
+        if self.is(found) {
+            return Ok(());
+        }
+        let last = found.entries.last().map_or(found.base, |entry| entry.id);
+        Err(format!(
+            "{id} finds {:?}, log {}..{last} on its disk; promised was {promised}, and {} writes were under way",
+            found.hard_state,
+            found.base,
+            doubtful.len()
+        ))
+    }
+
+    fn is(&self, found: &raft::storage::Recovered) -> bool {
+        self.hard_state == found.hard_state
+            && self.log.base == found.base
+            && self.log.entries.iter().eq(&found.entries)
+    }
+
+    fn adopt_snapshot(&mut self, id: &ServerId, found: Option<Snapshot>) -> Result<(), String> {
+        let last = |snapshot: &Snapshot| snapshot.meta.last;
+        let (newest, at) = (self.newest().map(last), found.as_ref().map(last));
+        if at < newest {
+            return Err(format!("{id} finds a snapshot at {at:?}, promised was {newest:?}"));
+        }
+        if let Some(found) = found {
+            let same = |known: &&Snapshot| {
+                known.meta.last == found.meta.last
+                    && known.state.hash == found.state.hash
+                    && known.state.values == found.state.values
+                    && known.meta.configuration == found.meta.configuration
+            };
+            if !self.newest().iter().chain(&self.doubtful_snapshots.iter().collect::<Vec<_>>()).any(same) {
+                return Err(format!("{id} finds a snapshot at {at:?} that it never took"));
+            }
+            self.keep(found);
+        }
+        // One that is not seen now may still come back: its removal may not be durable.
+        self.doubtful_snapshots.retain(|snapshot| Some(snapshot.meta.last) > at);
+        Ok(())
     }
 
     /// What a planted defect does to the disk when the server restarts.

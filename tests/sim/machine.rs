@@ -1,11 +1,14 @@
-//! The replicated state machine: a hash over everything applied, and the list of the commands' values.
+//! The replicated state machine: a hash over everything applied, the list of the commands' values, and the registers
+//! that they write.
 
 use std::sync::Arc;
 
 use raft::core::{Entry, EntryKind, SnapshotMeta};
 use raft::{Configuration, EntryId, LogIndex};
 
+use crate::linearizable::Answer;
 use crate::random::{fold, fold_number};
+use crate::register::{Registers, decode};
 
 /// One server's state machine.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,8 @@ pub struct Machine {
     pub hash: u64,
     /// The values of all commands, in order; each is unique.
     pub values: Vec<u64>,
+    /// What the commands do.
+    pub registers: Registers,
     /// The newest configuration among the entries applied, and where it stands.
     pub configuration: (LogIndex, Configuration),
 }
@@ -30,17 +35,39 @@ pub struct Snapshot {
 }
 
 impl Machine {
-    /// Applies the entry that comes next.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Applies the entry that comes next; says what the client of a command is told.
+    pub fn apply(&mut self, entry: &Entry) -> Option<Answer> {
         self.last = entry.id;
         self.hash = fold_number(self.hash, fingerprint(entry));
         match &entry.kind {
-            EntryKind::Command => self.values.push(value(entry)),
+            EntryKind::Command => {
+                self.values.push(value(entry));
+                return decode(&entry.data).map(|(key, action)| self.registers.apply(key, action));
+            }
             EntryKind::Configuration(configuration) => {
                 self.configuration = (entry.id.index, configuration.clone());
             }
             EntryKind::Noop | EntryKind::Barrier => {}
         }
+        None
+    }
+
+    /// The state as a snapshot's file holds it; the configuration stands beside it in the snapshot's metadata.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let head = [self.last.term.0, self.last.index.0, self.hash];
+        head.iter().chain(&self.values).flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    /// Reads it back; `None` for bytes that [`Machine::encode`] never writes.
+    #[must_use]
+    pub fn decode(meta: &SnapshotMeta, bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let last = EntryId::new(numbers.next()?, numbers.next()?);
+        let hash = numbers.next()?;
+        let configuration = (meta.configuration_index, meta.configuration.clone());
+        rest.is_empty().then(|| Self { last, hash, values: numbers.collect(), configuration })
     }
 
     /// A snapshot of the present state.
@@ -50,7 +77,7 @@ impl Machine {
             last: self.last,
             configuration: self.configuration.1.clone(),
             configuration_index: self.configuration.0,
-            size: 8 * self.values.len() as u64,
+            size: 24 + 8 * self.values.len() as u64,
         };
         Snapshot { meta, state: Arc::new(self.clone()) }
     }

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use simulation::mutant::Mutant;
 use simulation::options::Options;
-use simulation::swarm::{Totals, hunt, run, swarm};
+use simulation::swarm::{Totals, hunt, run, swarm_of};
 
 const USAGE: &str = "usage:
-  sim swarm [--seeds N] [--start S] [--events E] [--threads T]   run N seeds
-  sim replay --seed S [--events E] [--mutant NAME] [--quiet]     run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E]               plant each known defect and look for it";
+  sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model]   run N seeds
+  sim replay --seed S [--events E] [--mutant NAME] [--model] [--quiet]   run one seed and print every event
+  sim mutants [--seeds N] [--start S] [--events E]               plant each known defect and look for it
+--model: a model of the disks instead of the real stores on simulated disks (faster)";
 
 /// Events before the faults stop, unless asked otherwise.
 const EVENTS: u64 = 6000;
@@ -62,7 +63,7 @@ fn quiet_panics() {
 }
 
 fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--threads"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--threads", "--model"])?;
     let seeds = arguments.number("--seeds", 200)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
@@ -72,13 +73,16 @@ fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
     let began = Instant::now();
     let terminal = std::io::stderr().is_terminal();
     let threads = usize::try_from(threads).unwrap_or(1);
-    let totals = swarm(start..start.saturating_add(seeds), events, threads, |report| {
+    let files = arguments.text("--model").is_none();
+    let shape = |seed| Options { files, ..Options::from_seed(seed, events) };
+    let totals = swarm_of(start..start.saturating_add(seeds), threads, shape, |report| {
         if let Some(failure) = &report.failure {
             println!(
                 "seed {} failed at {}: {}: {}",
                 report.seed, failure.at, failure.check, failure.sentence
             );
-            println!("  replay: {}", replay_command(report.seed, events, None));
+            let model = if files { "" } else { " --model" };
+            println!("  replay: {}{model}", replay_command(report.seed, events, None));
         } else if terminal {
             eprint!("\rseed {} ", report.seed);
         }
@@ -111,7 +115,7 @@ fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>) -> String {
 }
 
 fn replay(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seed", "--events", "--mutant", "--quiet"])?;
+    arguments.known(&["--seed", "--events", "--mutant", "--model", "--quiet"])?;
     let seed = arguments.number("--seed", u64::MAX)?;
     if seed == u64::MAX {
         return Err("replay needs --seed".to_owned());
@@ -122,7 +126,8 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
         None => None,
     };
     let trace = arguments.text("--quiet").is_none();
-    let options = Options { mutant, trace, ..Options::from_seed(seed, events) };
+    let files = arguments.text("--model").is_none();
+    let options = Options { mutant, trace, files, ..Options::from_seed(seed, events) };
     if trace {
         println!("{options:#?}");
     }

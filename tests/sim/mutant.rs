@@ -48,6 +48,10 @@ pub enum Mutant {
     OutgoingForgotten,
     /// Somebody hands leadership over again and again (V5).
     Restless,
+    /// A server that believes it leads answers reads from what it holds and asks nobody (L10).
+    UnconfirmedReads,
+    /// A confirmed read is served before its index is applied (L08, L13).
+    EarlyReads,
     /// After the faults are over one server still hears nothing (V3).
     DeafForever,
     /// A server's timers stop after a restart (V1).
@@ -56,7 +60,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -78,9 +82,25 @@ impl Mutant {
         Self::NoWaitAfterRestart,
         Self::OutgoingForgotten,
         Self::Restless,
+        Self::UnconfirmedReads,
+        Self::EarlyReads,
         Self::DeafForever,
         Self::TimersStop,
     ];
+
+    /// Whether it changes what a restart finds, which only the model of a disk allows.
+    #[must_use]
+    pub const fn spoils_disk(self) -> bool {
+        matches!(
+            self,
+            Self::VoteForgotten
+                | Self::TermForgotten
+                | Self::TailForgotten
+                | Self::OldDisk
+                | Self::ConfigurationForgotten
+                | Self::OutgoingForgotten
+        )
+    }
 
     /// Its name on the command line and in the documentation.
     #[must_use]
@@ -107,6 +127,8 @@ impl Mutant {
             Self::NoWaitAfterRestart => "no-wait-after-restart",
             Self::OutgoingForgotten => "outgoing-forgotten",
             Self::Restless => "restless",
+            Self::UnconfirmedReads => "unconfirmed-reads",
+            Self::EarlyReads => "early-reads",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
         }

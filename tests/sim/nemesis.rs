@@ -1,4 +1,5 @@
-//! Picks faults: crashes, restarts, cuts, pauses, slow and failing disks, bursts of loss.
+//! Picks faults: crashes, restarts, cuts, pauses, clocks, bursts of loss, and disks that are slow, stall, fail to sync, are
+//! full or damage what they hold.
 
 use std::time::Duration;
 
@@ -43,12 +44,20 @@ impl World {
             34..=49 => self.isolate_for(node, lasts),
             50..=64 => self.split_for(lasts),
             65..=76 => self.cut_some_ways_for(lasts),
-            77..=84 => self.pause(node, lasts / 2),
-            85..=91 => {
+            77..=81 => self.pause(node, lasts / 2),
+            82..=84 => self.disturb_clock(node, lasts / 4),
+            85..=88 => {
                 self.cover("slow disks");
                 self.servers[node].disk.slow_until = self.now + lasts;
             }
-            92..=95 => self.fail_disk_for(node, lasts),
+            89..=90 => {
+                self.cover("stalled disks");
+                let disk = &mut self.servers[node].disk;
+                disk.busy_until = disk.busy_until.max(self.now + lasts);
+            }
+            91 => self.fail_disk_for(node, lasts),
+            92..=93 => self.doom_disk_for(node, lasts),
+            94..=95 => self.rot(node, lasts),
             _ => {
                 self.cover("bursts of loss");
                 self.network.loss = 400;
@@ -111,6 +120,58 @@ impl World {
         // Its operator restarts it some time later, if nothing else did.
         let epoch = self.servers[node].epoch;
         self.schedule(lasts, Event::Replace { node, epoch });
+    }
+
+    /// From now on its syncs fail, or it is full. The operator notices some time later.
+    fn doom_disk_for(&mut self, node: usize, lasts: Duration) {
+        let server = &mut self.servers[node];
+        if server.core.is_none() || server.disk.is_doomed() {
+            return;
+        }
+        let Some(files) = &mut server.disk.files else { return self.fail_disk_for(node, lasts) };
+        let random = &mut self.nemesis.random;
+        let what = if chance(random, 500) {
+            files.fail_syncs(random);
+            "disks that fail to sync"
+        } else {
+            files.fill(random);
+            "full disks"
+        };
+        let epoch = server.epoch;
+        self.cover(what);
+        self.schedule(lasts, Event::Replace { node, epoch });
+    }
+
+    /// Damages what lies on a disk, where the others can do without that server for good.
+    fn rot(&mut self, node: usize, lasts: Duration) {
+        if self.servers[node].lost || self.servers[node].disk.files.is_none() || !self.can_lose(node) {
+            return;
+        }
+        self.crash(node);
+        let server = &mut self.servers[node];
+        let Some(files) = &mut server.disk.files else { return };
+        if let Some(place) = files.rot(&mut self.nemesis.random) {
+            self.trace(|| format!("{node}: damage at {place}"));
+            self.cover("damage at rest");
+        }
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts / 4, Event::Restart { node, epoch });
+    }
+
+    fn disturb_clock(&mut self, node: usize, by: Duration) {
+        let (now, drift) = (self.now, self.options.drift);
+        let random = &mut self.nemesis.random;
+        // Leases rest on clocks that run evenly enough.
+        let evenly = self.options.config.lease_reads;
+        if drift > 0 && (evenly || chance(random, 500)) {
+            let drift = random.random_range(-drift..=drift);
+            self.servers[node].clock.set_drift(now, drift);
+            self.cover("clocks that change their rate");
+        } else if !evenly {
+            self.servers[node].clock.jump(by);
+            self.cover("clocks that jump");
+        }
+        self.plan_wake(node);
     }
 
     /// Stops everything to and from a server.

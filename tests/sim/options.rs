@@ -48,6 +48,10 @@ pub struct Options {
     pub drift: i64,
     /// Whether the cluster is watched for a long time after it has settled.
     pub aftermath: bool,
+    /// Whether the real stores run on a simulated file system, or a model stands for them.
+    pub files: bool,
+    /// The size of the log's segments.
+    pub segment_bytes: u64,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -101,6 +105,8 @@ impl Options {
             changes: chance(r, 700),
             drift,
             aftermath: chance(r, 100),
+            files: true,
+            segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             mutant: None,
             trace: false,
         }
@@ -131,6 +137,8 @@ impl Options {
             changes: false,
             drift: 0,
             aftermath: false,
+            files: true,
+            segment_bytes: 4096,
             mutant: None,
             trace: false,
         }

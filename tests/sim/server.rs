@@ -1,12 +1,13 @@
 //! One simulated server: its core, its disk, its state machine and what its driver keeps.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use raft::core::{Entry, Peer, RaftCore, ReplyToken, Request, RequestId, Role, Sequence};
 use raft::{EntryId, LogIndex, ServerId, Term, Time};
 
+use crate::clock::Clock;
 use crate::disk::{Disk, LogImage};
+use crate::linearizable::Key;
 use crate::machine::Machine;
 
 /// What a core showed before a step.
@@ -65,6 +66,17 @@ pub struct Waiting {
     pub value: Option<u64>,
 }
 
+/// A read that was confirmed and waits until its server has applied enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// What must be applied.
+    pub index: LogIndex,
+    /// Of which register.
+    pub key: Key,
+    /// When it was asked for.
+    pub began: Time,
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct SimServer {
@@ -92,14 +104,18 @@ pub struct SimServer {
     pub sent: BTreeMap<Sequence, usize>,
     /// Proposals in the log that clients wait for.
     pub waiting: BTreeMap<LogIndex, Waiting>,
+    /// Reads that were confirmed and not served yet.
+    pub reading: Vec<Reading>,
     /// The next wake-up that is in the event queue.
     pub wake: Option<Time>,
     /// The process stands still until then.
     pub paused_until: Time,
-    /// The clock's value at the start.
-    pub clock_start: Duration,
-    /// How fast the clock runs, in parts per million off.
-    pub drift: i64,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its disk was damaged; it never starts again.
+    pub lost: bool,
+    /// It was lost, and another has taken its place.
+    pub replaced: bool,
     /// The largest term this server was ever in, over all incarnations.
     pub highest_term: Term,
     /// The largest term it ever spoke in: no crash may take it back below (S3).
@@ -124,10 +140,12 @@ impl SimServer {
             received: BTreeMap::new(),
             sent: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            reading: Vec::new(),
             wake: None,
             paused_until: Time::ZERO,
-            clock_start: Duration::ZERO,
-            drift: 0,
+            clock: Clock::default(),
+            lost: false,
+            replaced: false,
             highest_term: Term(0),
             promised: Term(0),
         }
@@ -151,25 +169,6 @@ impl SimServer {
         self.core.as_ref().is_some_and(|core| core.role() == Role::Leader)
     }
 
-    /// What its clock shows at a true time.
-    #[must_use]
-    pub fn local(&self, now: Time) -> Time {
-        let nanos = i128::from(now.as_nanos());
-        let shown = nanos + nanos * i128::from(self.drift) / 1_000_000;
-        Time::from_nanos(u64::try_from(shown).unwrap_or(0)) + self.clock_start
-    }
-
-    /// The true time, rounded up, at which its clock shows this.
-    #[must_use]
-    pub fn global(&self, local: Time) -> Time {
-        if local == Time::NEVER {
-            return Time::NEVER;
-        }
-        let shown = i128::from((local - self.clock_start).as_nanos());
-        let nanos = (shown * 1_000_000) / (1_000_000 + i128::from(self.drift)) + 1;
-        Time::from_nanos(u64::try_from(nanos).unwrap_or(0))
-    }
-
     /// What happens to memory when the process dies.
     pub fn forget(&mut self) {
         self.core = None;
@@ -180,6 +179,7 @@ impl SimServer {
         self.received.clear();
         self.sent.clear();
         self.waiting.clear();
+        self.reading.clear();
         (self.applying, self.snapshotting) = (false, false);
         self.wake = None;
         self.paused_until = Time::ZERO;

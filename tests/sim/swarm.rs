@@ -67,6 +67,20 @@ pub fn swarm(
     threads: usize,
     progress: impl Fn(&Report) + Sync,
 ) -> Totals {
+    swarm_of(seeds, threads, |seed| Options::from_seed(seed, events), progress)
+}
+
+/// The same for runs that `options` shapes.
+///
+/// # Panics
+/// If `progress` does.
+#[must_use]
+pub fn swarm_of(
+    seeds: std::ops::Range<u64>,
+    threads: usize,
+    options: impl Fn(u64) -> Options + Sync,
+    progress: impl Fn(&Report) + Sync,
+) -> Totals {
     let next = AtomicU64::new(seeds.start);
     let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
@@ -77,7 +91,7 @@ pub fn swarm(
                     if seed >= seeds.end {
                         return;
                     }
-                    let report = run(Options::from_seed(seed, events));
+                    let report = run(options(seed));
                     progress(&report);
                     totals.lock().expect("no thread panics while it adds").add(report);
                 }

@@ -8,16 +8,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::core::{Entry, Input, Outcome, Refusal, RequestId};
-use raft::{ConfigurationChange, EntryId, LogIndex, ServerId, Suffrage};
+use raft::{ConfigurationChange, EntryId, LogIndex, ServerId, Suffrage, Time};
 use rand::RngExt;
 
 use crate::check::clients::Fate;
+use crate::linearizable::{Action, Answer, Key, Value};
 use crate::mutant::Mutant;
 use crate::random::{Random, chance, stream};
-use crate::server::{SimServer, Waiting};
+use crate::register;
+use crate::server::{Reading, SimServer, Waiting};
 use crate::world::{Event, World};
 
 pub use lease::LeaseTold;
+/// Registers that all clients share: few, so that they get into each other's way.
+const KEYS: Key = 3;
 
 /// What a client waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +30,15 @@ pub enum Asked {
     Commands(Vec<u64>),
     /// An entry without a command.
     Barrier,
-    /// A read that must see everything up to here.
-    Read(LogIndex),
+    /// A read.
+    Read {
+        /// It must see everything up to here.
+        floor: LogIndex,
+        /// Of which register.
+        key: Key,
+        /// When it was asked for.
+        began: Time,
+    },
     /// A change of members.
     Change,
     /// A transfer.
@@ -38,6 +49,9 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Workload {
     random: Random,
+    registers: Random,
+    /// What clients saw last in each register, for their conditions.
+    seen: BTreeMap<Key, Option<Value>>,
     next: u64,
     next_value: u64,
     pending: BTreeMap<RequestId, (usize, Asked)>,
@@ -50,6 +64,8 @@ impl Workload {
     pub fn new(seed: u64) -> Self {
         Self {
             random: stream(seed, "clients"),
+            registers: stream(seed, "registers"),
+            seen: BTreeMap::new(),
             next: 0,
             next_value: 0,
             pending: BTreeMap::new(),
@@ -61,6 +77,24 @@ impl Workload {
     pub const fn next_request(&mut self) -> RequestId {
         self.next += 1;
         RequestId(self.next)
+    }
+
+    /// One of the few registers that all clients share.
+    fn key(&mut self) -> Key {
+        self.registers.random_range(0..KEYS)
+    }
+
+    /// What a client does with a fresh value. Conditions are mostly on what some client saw last.
+    fn action(&mut self, value: Value) -> (Key, Action) {
+        let key = self.key();
+        let seen = self.seen.get(&key).copied().flatten();
+        let action = match self.registers.random_range(0..100) {
+            0..=54 => Action::Put(value),
+            55..=84 => Action::CompareAndSet(seen, value),
+            85..=89 => Action::CompareAndSet(Some(self.registers.random_range(1..=value)), value),
+            _ => Action::Delete,
+        };
+        (key, action)
     }
 
     /// Whether nobody waits for anything.
@@ -80,12 +114,6 @@ impl Workload {
     pub fn outcome(&self, request: RequestId) -> Option<&Outcome> {
         self.outcomes.get(&request)
     }
-}
-
-fn command(value: u64, padding: usize) -> (Bytes, Bytes) {
-    let mut data = value.to_le_bytes().to_vec();
-    data.resize(8 + padding, 7);
-    (data.into(), Bytes::new())
 }
 
 fn address_of(servers: &[SimServer], node: usize) -> (ServerId, raft::ServerAddress) {
@@ -161,9 +189,12 @@ impl World {
         self.workload.next_value += count;
         let values: Vec<u64> = (first..first + count).collect();
         let padding = self.workload.random.random_range(0..64);
-        let commands = values.iter().map(|value| command(*value, padding)).collect();
+        let mut commands = Vec::new();
         for value in &values {
+            let (key, action) = self.workload.action(*value);
+            commands.push((register::encode(*value, key, action, padding), Bytes::new()));
             self.checks.clients.proposes(*value);
+            self.checks.linearizable.writes(node, *value, key, action, self.now);
         }
         self.ask(node, Asked::Commands(values.clone()), |request| Input::Propose { request, commands });
         values
@@ -176,8 +207,12 @@ impl World {
 
     /// A client reads.
     pub fn read(&mut self, node: usize) -> RequestId {
-        let floor = self.checks.reads.floor();
-        self.ask(node, Asked::Read(floor), |request| Input::Read { request })
+        let (floor, key, began) = (self.checks.reads.floor(), self.workload.key(), self.now);
+        if self.options.mutant == Some(Mutant::UnconfirmedReads) && self.servers[node].leads() {
+            self.serve_read(node, key, began);
+            return self.workload.next_request();
+        }
+        self.ask(node, Asked::Read { floor, key, began }, |request| Input::Read { request })
     }
 
     /// Someone changes the members.
@@ -198,6 +233,10 @@ impl World {
 
     fn random_change(&mut self, node: usize) {
         let target = self.workload.random.random_range(0..self.servers.len());
+        // Nobody takes members away while one is lost.
+        if self.servers[target].lost || self.is_replacing() {
+            return;
+        }
         let (id, address) = address_of(&self.servers, target);
         let Some(core) = &self.servers[node].core else { return };
         let dice = self.workload.random.random_range(0..100);
@@ -229,16 +268,20 @@ impl World {
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
             Outcome::Read { index } => {
-                if let Some((_, Asked::Read(floor))) = pending {
+                if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let who = self.servers[node].peer.id.clone();
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
                     self.judge("reads", verdict);
                     self.checks.reads.saw(*index);
+                    self.confirmed(node, Reading { index: *index, key, began });
                 }
             }
             Outcome::LeaseRead { index, until } => {
-                if let (Some((_, Asked::Read(floor))), Some(core)) = (pending, &self.servers[node].core) {
-                    let told = LeaseTold { term: core.term(), index: *index, until: *until, floor };
+                if let (Some((_, Asked::Read { floor, key, began })), Some(core)) =
+                    (pending, &self.servers[node].core)
+                {
+                    let (term, index, until) = (core.term(), *index, *until);
+                    let told = LeaseTold { term, index, until, floor, key, began };
                     self.lease_told(node, told);
                 }
             }
@@ -287,13 +330,43 @@ impl World {
         }
     }
 
+    fn confirmed(&mut self, node: usize, reading: Reading) {
+        if self.options.mutant == Some(Mutant::EarlyReads) {
+            self.serve_read(node, reading.key, reading.began);
+        } else {
+            self.servers[node].reading.push(reading);
+            self.serve_reads(node);
+        }
+    }
+
+    /// Answers the confirmed reads for which a server has applied enough.
+    pub(crate) fn serve_reads(&mut self, node: usize) {
+        let applied = self.servers[node].machine.last.index;
+        let reading = std::mem::take(&mut self.servers[node].reading);
+        let (due, later): (Vec<Reading>, _) = reading.into_iter().partition(|r| r.index <= applied);
+        self.servers[node].reading = later;
+        for Reading { key, began, .. } in due {
+            self.serve_read(node, key, began);
+        }
+    }
+
+    fn serve_read(&mut self, node: usize, key: Key, began: Time) {
+        let found = self.servers[node].machine.registers.get(key);
+        self.workload.seen.insert(key, found);
+        self.checks.linearizable.read(node, key, began, found, self.now);
+        self.cover("reads served");
+    }
+
     fn learn(&mut self, value: u64, fate: Fate) {
+        if fate == Fate::Refused {
+            self.checks.linearizable.refused(value);
+        }
         let verdict = self.checks.clients.learns(value, fate);
         self.judge("clients", verdict);
     }
 
     /// An entry was applied where a client may wait for it.
-    pub(crate) fn answer_proposal(&mut self, node: usize, entry: &Entry) {
+    pub(crate) fn answer_proposal(&mut self, node: usize, entry: &Entry, answer: Option<Answer>) {
         let Some(waiting) = self.servers[node].waiting.remove(&entry.id.index) else { return };
         if waiting.term != entry.id.term {
             let sentence =
@@ -304,11 +377,29 @@ impl World {
         self.workload.pending.remove(&waiting.request);
         if let Some(value) = waiting.value {
             self.learn(value, Fate::Acknowledged);
+            if let Some(answer) = answer {
+                self.cover(if answer == Answer::Held(false) {
+                    "conditions not met"
+                } else {
+                    "writes answered"
+                });
+                self.checks.linearizable.answered(value, answer, self.now);
+            }
         }
     }
 
     pub(crate) fn abandon(&mut self, node: usize, from: LogIndex) {
         let lost = self.servers[node].waiting.split_off(&from);
+        self.forget_waiting(lost);
+    }
+
+    /// A snapshot took the place of entries that were not applied here: nobody can say what became of them.
+    pub(crate) fn abandon_through(&mut self, node: usize, index: LogIndex) {
+        let kept = self.servers[node].waiting.split_off(&index.next());
+        let lost = std::mem::replace(&mut self.servers[node].waiting, kept);
+        if !lost.is_empty() {
+            self.cover("proposals that a snapshot answered");
+        }
         self.forget_waiting(lost);
     }
 

@@ -5,6 +5,7 @@ mod aftermath;
 mod directed;
 mod ending;
 mod event;
+mod operator;
 mod perform;
 
 use std::cmp::Reverse;
@@ -16,6 +17,8 @@ use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
 use crate::check::{Checks, Step, Verdict};
+use crate::clock::Clock;
+use crate::disk::Start;
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
@@ -104,15 +107,7 @@ impl World {
     /// A cluster that is just being bootstrapped.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let mut servers: Vec<SimServer> = (0..options.voters + options.spares).map(SimServer::new).collect();
         let mut clocks = stream(options.seed, "clocks");
-        for server in &mut servers {
-            server.clock_start = Duration::from_millis(clocks.random_range(0..10_000));
-            server.drift = clocks.random_range(-options.drift..=options.drift);
-            if options.mutant == Some(Mutant::ClocksRunAway) {
-                server.drift = [-400_000, 400_000][clocks.random_range(0..2)];
-            }
-        }
         let mut world = Self {
             now: Time::from_millis(1),
             network: Network::new(&options),
@@ -131,9 +126,20 @@ impl World {
             next_token: 0,
             snapshots_sent: BTreeMap::new(),
             faults: !options.fault_every.is_zero(),
-            servers,
+            servers: Vec::new(),
             options,
         };
+        for number in 0..world.options.voters + world.options.spares {
+            let mut server = world.new_server(number);
+            let start = Duration::from_millis(clocks.random_range(0..10_000));
+            let drift = world.options.drift;
+            let mut drift = clocks.random_range(-drift..=drift);
+            if world.options.mutant == Some(Mutant::ClocksRunAway) {
+                drift = [-400_000, 400_000][clocks.random_range(0..2)];
+            }
+            server.clock = Clock::new(start, drift);
+            world.servers.push(server);
+        }
         for node in 0..world.servers.len() {
             world.start(node);
         }
@@ -170,6 +176,9 @@ impl World {
         if self.failure.is_none() {
             self.heal();
             self.settle();
+        }
+        if self.failure.is_none() {
+            self.judge_history();
         }
         self.report()
     }
@@ -270,11 +279,12 @@ impl World {
                 }
             }
             Event::Replace { node, epoch } => {
-                if self.is_current(node, epoch) && self.servers[node].disk.failed {
+                if self.is_current(node, epoch) && self.servers[node].disk.is_doomed() {
                     self.crash(node);
                     self.start(node);
                 }
             }
+            Event::Operate { lost, fresh } => self.operate(lost, fresh),
             Event::Ask { node, epoch, input } => {
                 if self.is_current(node, epoch) {
                     self.step(node, *input);
@@ -313,7 +323,7 @@ impl World {
             return;
         }
         self.servers[node].wake = None;
-        let local = self.servers[node].local(self.now);
+        let local = self.servers[node].clock.local(self.now);
         let due = self.servers[node].core.as_ref().is_some_and(|core| core.next_wake() <= local);
         if due {
             self.step(node, Input::Tick);
@@ -328,13 +338,13 @@ impl World {
         }
     }
 
-    fn plan_wake(&mut self, node: usize) {
+    pub(crate) fn plan_wake(&mut self, node: usize) {
         let server = &self.servers[node];
         let Some(core) = &server.core else { return };
         if self.options.mutant == Some(Mutant::TimersStop) && server.epoch > 1 {
             return;
         }
-        let at = server.global(core.next_wake()).max(self.now + Duration::from_nanos(1));
+        let at = server.clock.global(core.next_wake()).max(self.now + Duration::from_nanos(1));
         if at == Time::NEVER || server.wake.is_some_and(|planned| planned <= at) {
             return;
         }
@@ -357,7 +367,16 @@ impl World {
                 snapshot.state = older.state.clone();
             }
             self.judge_stored(node, &snapshot);
-            self.servers[node].disk.store(snapshot);
+            match self.servers[node].disk.store(snapshot) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    self.cover("snapshots that could not be stored");
+                    let after = self.options.delay.1;
+                    let (node, epoch, sequence) = asker;
+                    return self.schedule(after, Event::GiveUp { node, epoch, sequence });
+                }
+                Err(sentence) => self.judge("disk", Err(sentence)),
+            }
         }
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
@@ -408,8 +427,14 @@ impl World {
             let late = Event::DiskDone { node, epoch, through, told: false };
             self.schedule(Duration::from_millis(300), late);
         } else {
-            let verdict = self.servers[node].disk.complete(through);
-            self.judge("disk", verdict);
+            match self.servers[node].disk.complete(through) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.cover("writes that failed");
+                    return self.step(node, Input::StorageFailed);
+                }
+                Err(sentence) => return self.judge("disk", Err(sentence)),
+            }
         }
         if told {
             self.step(node, Input::Persisted { through });
@@ -418,7 +443,7 @@ impl World {
 
     /// Gives a core an input, takes its effects in, and judges all invariants.
     pub fn step(&mut self, node: usize, input: Input) {
-        let local = self.servers[node].local(self.now);
+        let local = self.servers[node].clock.local(self.now);
         self.step_at(node, local, input);
     }
 
@@ -462,12 +487,21 @@ impl World {
 
     /// Starts a server from what its disk holds.
     pub fn start(&mut self, node: usize) {
+        if self.servers[node].lost {
+            return;
+        }
         if let Some(mutant) = self.options.mutant
             && self.servers[node].epoch > 0
         {
             self.servers[node].disk.spoil(mutant);
         }
-        let local = self.servers[node].local(self.now);
+        let id = self.servers[node].peer.id.clone();
+        match self.servers[node].disk.start(&mut self.disk_random, &id) {
+            Ok(Start::Sound) => {}
+            Ok(Start::Refused(error)) => return self.lose(node, &error),
+            Err(sentence) => return self.judge("disk", Err(sentence)),
+        }
+        let local = self.servers[node].clock.local(self.now);
         let seed = self.options.seed.wrapping_mul(1_000_003) + self.order;
         let mut config = self.options.config.clone();
         if self.options.mutant == Some(Mutant::NoWaitAfterRestart) && self.servers[node].epoch > 0 {

@@ -12,7 +12,7 @@ use promoter_plugins::ReadReplicas;
 use raft::core::Role;
 use raft::storage::{DataDirectory, LogOptions, StorageError};
 use raft::transport::{TcpOptions, TcpTransport, Transport};
-use raft::{Raft, ServerAddress, ServerId};
+use raft::{Raft, ServerAddress, ServerId, recovery};
 use rand::RngExt;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -46,6 +46,14 @@ pub enum StartError {
         path: PathBuf,
         /// Why. Part of the text, so not a source that would repeat it.
         cause: StorageError,
+    },
+    /// The operator's `peers.json` cannot be applied. It is still there.
+    #[error("data_dir {}: {cause}", .path.display())]
+    Recovery {
+        /// The directory.
+        path: PathBuf,
+        /// Why. Part of the text, as above.
+        cause: recovery::RecoverError,
     },
     /// A TCP port cannot be opened.
     #[error(
@@ -261,12 +269,35 @@ async fn bind_raft(config: &AgentConfig) -> Result<TcpTransport, StartError> {
     })
 }
 
-async fn start_raft(
+/// Applies and removes the `peers.json` that an operator left in the data directory, if there is one.
+async fn recover(
     config: &AgentConfig,
     mut directory: DataDirectory,
     id: ServerId,
+) -> Result<DataDirectory, StartError> {
+    let retained = config.raft.snapshots_retained;
+    let run = move || {
+        let (mut machine, _) = KvMachine::new();
+        let recovery =
+            recovery::recover_from_file(&mut directory, &id, LogOptions::default(), retained, &mut machine)?;
+        Ok::<_, recovery::RecoverError>((directory, recovery))
+    };
+    let result = tokio::task::spawn_blocking(run).await.expect("reading the disk does not panic");
+    let (directory, recovery) =
+        result.map_err(|cause| StartError::Recovery { path: config.data_dir.clone(), cause })?;
+    if let Some(recovery) = recovery {
+        tracing::warn!(index = %recovery.snapshot.last.index, "applied and removed {}: {recovery}", recovery::PEERS_FILE);
+    }
+    Ok(directory)
+}
+
+async fn start_raft(
+    config: &AgentConfig,
+    directory: DataDirectory,
+    id: ServerId,
     transport: &Arc<TcpTransport>,
 ) -> Result<(Raft, KvStore), StartError> {
+    let mut directory = recover(config, directory, id.clone()).await?;
     let failed = |cause| StartError::DataDir { path: config.data_dir.clone(), cause };
     let log = directory.log(LogOptions::default()).map_err(failed)?;
     let snapshots = directory.snapshots(config.raft.snapshots_retained).map_err(failed)?;

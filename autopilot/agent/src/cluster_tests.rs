@@ -410,3 +410,36 @@ async fn without_a_quorum_a_request_says_so_and_stale_reads_go_on() {
     assert_eq!(get(&a, "/v1/agent/members").await.status, StatusCode::OK);
     a.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_survivor_with_a_peers_file_leads_on_with_all_data() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let [a, b, c] = three(dir.path()).await;
+    until(&a, "/v1/status/leader", |answer| answer.text() != "\"\"").await;
+    assert_eq!(call(&a, "PUT", "/v1/kv/k", "v").await.text(), "true");
+    until(&a, "/v1/kv/k?raw&stale", |answer| answer.text() == "v").await;
+    let raft_addr = a.addresses().raft;
+    b.stop().await;
+    c.stop().await;
+    a.stop().await;
+
+    let survivor = || AgentConfig { raft_addr, ..config(dir.path(), "a", 0, &[]) };
+    let file = dir.path().join("a").join(raft::recovery::PEERS_FILE);
+    std::fs::write(&file, r#"[{"id": "id-b", "address": "127.0.0.1:1"}]"#).expect("a file");
+    let refused = Agent::start(survivor()).await.expect_err("the file is about another server");
+    assert!(refused.to_string().contains("does not name this server, id-a"), "{refused}");
+    let peers = format!(r#"[{{"id": "id-a", "address": "{raft_addr}"}}]"#);
+    std::fs::write(&file, peers).expect("a file");
+    let a = Agent::start(survivor()).await.expect("it recovers");
+    assert!(!file.exists(), "the file is consumed");
+    until(&a, "/v1/kv/k?raw", |answer| answer.text() == "v").await;
+    assert_eq!(call(&a, "PUT", "/v1/kv/k", "w").await.text(), "true");
+    let servers = get(&a, "/v1/operator/raft/configuration").await.json();
+    assert_eq!(servers["Servers"].as_array().map(Vec::len), Some(1), "{servers}");
+
+    // A server with nothing of its own joins what was recovered.
+    let d = start(dir.path(), "d", 0, &[&a]).await;
+    until(&d, "/v1/kv/k?raw&stale", |answer| answer.text() == "w").await;
+    d.stop().await;
+    a.stop().await;
+}

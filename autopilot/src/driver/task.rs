@@ -13,12 +13,16 @@ use super::command::Command;
 use super::gather::{LastAnswers, Ports};
 use super::handle::{Shared, Status};
 use crate::core::{CoolDown, Inputs, Memory, Mode, Round};
-use crate::model::{Action, EventKind, KnownServer, Plan, Reason, State, Verdict};
+use crate::model::{Action, EventKind, HealthReason, KnownServer, NodeStatus, Plan, Reason, State, Verdict};
 use crate::ports::ClusterError;
 use crate::promoter::Promoter;
 
 /// How long a start waits for the first state.
 const FIRST_STATE_WAIT: Duration = Duration::from_secs(1);
+/// How much of that a new leader waits for the first answers of the other voters.
+const FIRST_CONTACT_WAIT: Duration = Duration::from_millis(400);
+/// How often it looks for them.
+const FIRST_CONTACT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the task shows to the handles. Emptied when the task ends, however it ends.
 #[derive(Debug)]
@@ -103,7 +107,7 @@ impl Task {
         let cancel = self.shared.cancel.clone();
         tracing::info!(term = %self.shared.term, promoter = self.promoter.name(), "autopilot starts");
         // Whatever is under way is dropped on a stop, so that a stop never waits for the engine or the application.
-        let _ = cancel.run_until_cancelled(self.look(Mode::Watch)).await;
+        let _ = cancel.run_until_cancelled(self.first_look()).await;
         let _ = ready.send(());
         let _ = cancel.run_until_cancelled(self.serve()).await;
         self.published.clear();
@@ -152,6 +156,30 @@ impl Task {
 
     /// Gathers, runs one round and publishes it.
     pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
+        let inputs = self.inputs(mode).await?;
+        let round = Round::run(&inputs, &*self.promoter);
+        Ok(self.publish(inputs, round).await)
+    }
+
+    /// The first look of a run. A leader that was elected a moment ago has heard from nobody, which says nothing about
+    /// the others: it gives them a moment to answer before it calls them unhealthy.
+    async fn first_look(&mut self) -> Result<(), ClusterError> {
+        let patience = FIRST_CONTACT_WAIT.min(self.ports.intervals.update / 2);
+        let deadline = Instant::now() + patience;
+        loop {
+            let inputs = self.inputs(Mode::Watch).await?;
+            let round = Round::run(&inputs, &*self.promoter);
+            if Instant::now() >= deadline || everybody_answered(&round.state) {
+                self.publish(inputs, round).await;
+                return Ok(());
+            }
+            let pause = tokio::time::sleep(FIRST_CONTACT_PAUSE);
+            let _ = tokio::time::timeout_at(deadline, pause).await;
+        }
+    }
+
+    /// What the engine and the application say now.
+    async fn inputs(&mut self, mode: Mode) -> Result<Inputs, ClusterError> {
         let asked_at = self.now();
         let gathered = match self.ports.gather(asked_at, &mut self.last).await {
             Ok(gathered) => gathered,
@@ -161,7 +189,7 @@ impl Task {
             }
         };
         let now = self.now();
-        let inputs = Inputs {
+        Ok(Inputs {
             now,
             term: self.shared.term,
             config: gathered.config,
@@ -174,9 +202,11 @@ impl Task {
             next_reconcile: Some(self.next_reconcile.max(now)),
             reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
             cool_down: self.cool_down.clone(),
-            memory: std::mem::take(&mut self.memory),
-        };
-        let round = Round::run(&inputs, &*self.promoter);
+            memory: self.memory.clone(),
+        })
+    }
+
+    async fn publish(&mut self, inputs: Inputs, round: Round) -> Arc<Plan> {
         self.tell_news(&inputs.memory, &round);
         self.known = inputs.known.servers.into_values().collect();
         self.memory = round.memory;
@@ -185,7 +215,7 @@ impl Task {
         self.published.state.send_replace(state.clone());
         self.published.plan.send_replace(plan.clone());
         self.ports.notify(state).await;
-        Ok(plan)
+        plan
     }
 
     /// An engine that cannot be asked: the last state stands for as long as a measurement would, and then none does.
@@ -229,4 +259,17 @@ impl Task {
     pub(super) fn now(&self) -> Time {
         Time::ZERO + self.shared.epoch.elapsed()
     }
+}
+
+/// Whether every voter that the application calls alive has answered this leader: before that nothing is known about
+/// its contact and where its log ends.
+fn everybody_answered(state: &State) -> bool {
+    let unheard = |reason: &HealthReason| {
+        matches!(
+            reason,
+            HealthReason::NoContact | HealthReason::NoStats { age: None, .. } | HealthReason::LastTerm { .. }
+        )
+    };
+    let mut alive = state.servers.values().filter(|s| s.is_voter() && s.node_status == NodeStatus::Alive);
+    state.leader.is_none() || alive.all(|server| !server.health.reasons.iter().any(unheard))
 }

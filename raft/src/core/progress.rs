@@ -94,6 +94,14 @@ impl Progress {
         appends.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes))
     }
 
+    /// The last entry in the snapshot that is on its way.
+    pub(super) fn snapshot_in_flight(&self) -> Option<LogIndex> {
+        self.outstanding.values().find_map(|(_, what)| match what {
+            Sent::Snapshot { last } => Some(last.index),
+            Sent::Append { .. } | Sent::Heartbeat | Sent::TimeoutNow => None,
+        })
+    }
+
     pub(super) fn may_send_heartbeat(&self) -> bool {
         self.outstanding.values().filter(|(_, what)| *what == Sent::Heartbeat).count() < HEARTBEATS_MAX
     }

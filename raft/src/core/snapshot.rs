@@ -5,7 +5,8 @@ use raft_types::{EntryId, LogIndex, ServerId, Term};
 use super::RaftCore;
 use super::io::{Effect, Peer, ReplyToken, Sequence};
 use super::message::{Entry, Request, Response, SnapshotMeta};
-use super::progress::{Mode, Sent};
+use super::progress::{Mode, Progress, Sent};
+use super::role::RoleState;
 
 impl RaftCore {
     /// Sends the newest snapshot; the state itself is the driver's to send along.
@@ -98,12 +99,21 @@ impl RaftCore {
         self.compact();
     }
 
+    /// The entries after this index go to a follower once the snapshot on its way there has arrived. Without them it would
+    /// need the next snapshot, and never catch up under load (catalogue P11).
+    fn needed_by_a_joiner(&self) -> LogIndex {
+        let RoleState::Leader(leader) = &self.role else { return LogIndex(u64::MAX) };
+        let on_their_way = leader.followers.values().filter_map(Progress::snapshot_in_flight);
+        on_their_way.min().unwrap_or(LogIndex(u64::MAX))
+    }
+
     /// Drops what the snapshot holds, but for the newest entries before it: followers that are a little late need
     /// them, within limits on count and bytes.
     fn compact(&mut self) {
         let snapshot = self.snapshot_last().index;
         let base = self.log.base().index;
-        let oldest_kept = LogIndex(snapshot.0.saturating_sub(self.config.trailing_logs)).max(base);
+        let trailing = LogIndex(snapshot.0.saturating_sub(self.config.trailing_logs));
+        let oldest_kept = trailing.min(self.needed_by_a_joiner()).max(base);
         let mut bytes: usize = self
             .log
             .iter_from(oldest_kept.next())
@@ -111,7 +121,12 @@ impl RaftCore {
             .map(Entry::size)
             .sum();
         let mut through = oldest_kept;
-        while bytes > self.config.snapshot_threshold_bytes / 2 && through < snapshot {
+        let limit = if oldest_kept < trailing {
+            self.config.log_bytes_max
+        } else {
+            self.config.snapshot_threshold_bytes
+        };
+        while bytes > limit / 2 && through < snapshot {
             through = through.next();
             bytes -= self.log.get(through).map_or(0, Entry::size);
         }

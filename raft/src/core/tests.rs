@@ -13,6 +13,8 @@ struct Net {
     cores: BTreeMap<ServerId, RaftCore>,
     /// Servers whose disk does nothing.
     stalled: Vec<ServerId>,
+    /// Snapshots that are sent do not arrive yet.
+    snapshots_travel: bool,
     /// Servers that nothing reaches and that reach nothing.
     isolated: Vec<ServerId>,
     writes: Vec<(ServerId, WriteId)>,
@@ -41,6 +43,7 @@ impl Net {
             now: Time::ZERO,
             cores,
             stalled: Vec::new(),
+            snapshots_travel: false,
             isolated: Vec::new(),
             writes: Vec::new(),
             queue: VecDeque::new(),
@@ -90,6 +93,7 @@ impl Net {
             Effect::Persist(write) => {
                 self.queue.push_back((id.clone(), Input::Persisted { through: write.id }));
             }
+            Effect::Send { request: Request::InstallSnapshot { .. }, .. } if self.snapshots_travel => {}
             Effect::Send { to, sequence, request } => {
                 let cut = self.isolated.contains(id) || self.isolated.contains(&to.id);
                 if cut || !self.cores.contains_key(&to.id) {
@@ -470,6 +474,55 @@ fn a_fresh_member_gets_the_snapshot_when_the_log_is_gone() {
     assert_eq!(net.core("n").snapshot().map(|m| m.last), Some(meta.last));
     assert_eq!(net.core("n").last(), net.core("a").last());
     assert_eq!(net.core("n").configuration(), net.core("a").configuration());
+}
+
+#[test]
+fn the_log_is_kept_for_a_follower_whose_snapshot_is_on_its_way() {
+    let mut net = Net::new(&["a"], &["n"]);
+    net.pass(100);
+    for core in net.cores.values_mut() {
+        core.config.trailing_logs = 0;
+    }
+    let snapshot = |net: &mut Net| {
+        let (index, configuration) = net.core("a").configuration_at(net.core("a").commit_index());
+        let meta = SnapshotMeta {
+            last: EntryId { term: net.core("a").term(), index: net.core("a").commit_index() },
+            configuration: configuration.clone(),
+            configuration_index: index,
+            size: 0,
+        };
+        net.queue.push_back(("a".into(), Input::SnapshotTaken { meta: meta.clone() }));
+        net.run();
+        meta.last.index
+    };
+    net.propose("a");
+    let first = snapshot(&mut net);
+    net.snapshots_travel = true;
+    net.change("a", ConfigurationChange::AddNonvoter { id: "n".into(), address: "n:1".into() });
+    assert!(net.core("a").follower(&"n".into()).expect("a leader").snapshotting);
+    for _ in 0..5 {
+        net.propose("a");
+    }
+    let second = snapshot(&mut net);
+    assert!(second > first);
+    assert!(
+        net.core("a").term_at(first.next()).is_some(),
+        "what comes after the first snapshot is still there"
+    );
+}
+
+#[test]
+fn a_leader_whose_disk_stalls_gives_up_and_does_not_campaign() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.stalled.push("a".into());
+    net.propose("a");
+    let limit = u64::try_from(Config::default().disk_stall_limit.as_millis()).expect("a few seconds");
+    net.pass(limit - 500);
+    assert_eq!(net.leader(), "a", "a short stall is no reason");
+    net.pass(5000);
+    assert_eq!(net.core("a").role(), Role::Follower);
+    assert_ne!(net.leader(), "a");
 }
 
 #[test]

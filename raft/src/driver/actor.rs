@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_types::{Configuration, ConfigurationChange, LogIndex, ServerId, Term, Time};
+use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerId, Term, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,17 +17,18 @@ use tracing::{debug, error, info, warn};
 use super::LeaseRead;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
+use super::observation::{Observation, Observers, Source};
 use super::observe::{Leadership, Metrics, metrics_of};
 use super::waiters::Waiter;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
-    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Role, Sequence,
-    SnapshotMeta, Write,
+    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Response, Role,
+    Sequence, SnapshotMeta, Write,
 };
 use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
-use crate::transport::{Incoming, Responder, Transport};
+use crate::transport::{Incoming, Responder, SendError, Transport};
 
 /// What one turn takes from a queue.
 const BATCH: usize = 1024;
@@ -52,6 +53,13 @@ pub(super) enum Command {
     },
     Read {
         reply: oneshot::Sender<Result<LogIndex, ReadError>>,
+    },
+    Verify {
+        reply: oneshot::Sender<Result<(), ReadError>>,
+    },
+    Reload {
+        config: ReloadableConfig,
+        reply: oneshot::Sender<Result<(), ConfigError>>,
     },
     LeaseRead {
         reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
@@ -86,6 +94,7 @@ pub(super) enum Report {
     Persisted { through: crate::core::WriteId },
     StorageFailed { error: StorageError },
     Applied { index: LogIndex },
+    Restored { last: EntryId },
     SnapshotStarted,
     SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
     SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
@@ -128,6 +137,16 @@ pub(super) struct Actor {
     metrics_due: Time,
     metrics_now: bool,
     leadership: watch::Sender<Leadership>,
+    reloadable: watch::Sender<ReloadableConfig>,
+    pub(super) observers: Observers,
+}
+
+/// What the handle reads without asking.
+pub(super) struct Views {
+    pub(super) metrics: watch::Receiver<Arc<Metrics>>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) reloadable: watch::Receiver<ReloadableConfig>,
+    pub(super) observations: Source,
 }
 
 impl Actor {
@@ -138,11 +157,13 @@ impl Actor {
         state_machine: Box<dyn StateMachine>,
         snapshots: Arc<dyn SnapshotStore>,
         transport: Arc<dyn Transport>,
-    ) -> (Self, watch::Receiver<Arc<Metrics>>, watch::Receiver<Leadership>) {
+    ) -> (Self, Views) {
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let start = Instant::now();
         let (metrics, metrics_receiver) = watch::channel(Arc::new(metrics_of(&core, start)));
         let (leadership, leadership_receiver) = watch::channel(Leadership::Follower { leader: None });
+        let (reloadable, reloadable_receiver) = watch::channel(ReloadableConfig::from(&config));
+        let (observers, observations) = Observers::new(core.configuration());
         let actor = Self {
             start,
             effects: Vec::new(),
@@ -168,12 +189,20 @@ impl Actor {
             metrics_due: Time::ZERO,
             metrics_now: false,
             leadership,
+            reloadable,
+            observers,
             core,
             config,
             snapshots,
             transport,
         };
-        (actor, metrics_receiver, leadership_receiver)
+        let views = Views {
+            metrics: metrics_receiver,
+            leadership: leadership_receiver,
+            reloadable: reloadable_receiver,
+            observations,
+        };
+        (actor, views)
     }
 
     pub(super) async fn run(
@@ -213,6 +242,8 @@ impl Actor {
             self.perform();
             self.publish();
         }
+        // What is still queued will not be taken any more; its clients need not wait for the threads to end.
+        drop((commands, inbox, asked, arrived));
         self.stop().await;
     }
 
@@ -247,6 +278,12 @@ impl Actor {
                 self.step(Input::Applied { index });
                 self.serve_reads();
             }
+            Report::Restored { last } => {
+                self.apply_busy = false;
+                self.step(Input::Applied { index: last.index });
+                self.observers.tell(Observation::SnapshotInstalled { last });
+                self.serve_reads();
+            }
             Report::SnapshotStarted => self.apply_busy = false,
             Report::SnapshotTaken { result } => self.on_snapshot_taken(result),
             Report::SnapshotReceived { from, request, responder, result } => {
@@ -268,6 +305,14 @@ impl Actor {
             error!(%error, "the store failed; this server takes no part until it is restarted");
             self.step(Input::StorageFailed);
             self.metrics_now = true;
+            self.observers.tell(Observation::StorageFailed { reason: error.to_string() });
+            // Nothing is applied any more, so whoever waits for that would wait for good. The state machine may still
+            // answer what it has.
+            self.reads.clear();
+            self.lease_reads.clear();
+            self.snapshot_waiters.clear();
+            self.settle();
+            self.abandon(|_| true);
         }
     }
 
@@ -278,16 +323,28 @@ impl Actor {
                 self.receive_snapshot(from, request, meta, state, responder);
             }
             Incoming::Response { from, sequence, response } => {
+                self.observers.contact(&from);
+                if matches!(response, Response::InstallSnapshot { success: true, .. }) {
+                    self.observers.tell(Observation::SnapshotSent { to: from.clone() });
+                }
                 self.step(Input::Response { from, sequence, response });
             }
             Incoming::SendFailed { to, sequence, reason } => {
                 debug!(peer = %to, %reason, "no answer");
+                let full = matches!(reason, SendError::QueueFull { .. });
+                if self.core.role() == Role::Leader && !full {
+                    self.observers.contact_failed(&to);
+                }
                 self.step(Input::SendFailed { to, sequence });
             }
         }
     }
 
     pub(super) fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
+        if let Request::Vote { term, .. } | Request::PreVote { term, .. } = &request {
+            let pre_vote = matches!(request, Request::PreVote { .. });
+            self.observers.tell(Observation::VoteRequested { from: from.clone(), term: *term, pre_vote });
+        }
         let reply = ReplyToken(self.take_id());
         self.replies.insert(reply, responder);
         self.step(Input::Request { from, request, reply });
@@ -335,6 +392,11 @@ impl Actor {
                 Input::Barrier { request: self.wait(Waiter::Proposals(vec![reply])) }
             }
             Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
+            Command::Verify { reply } => Input::Read { request: self.wait(Waiter::Verify(reply)) },
+            Command::Reload { config, reply } => {
+                let _ = reply.send(self.reload(&config));
+                return;
+            }
             Command::LeaseRead { reply } => Input::LeaseRead { request: self.wait(Waiter::LeaseRead(reply)) },
             Command::Bootstrap { configuration, reply } => {
                 Input::Bootstrap { request: self.wait(Waiter::Bootstrap(reply)), configuration }
@@ -349,7 +411,9 @@ impl Actor {
                 Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
             }
             Command::Snapshot { reply } => {
-                if self.core.applied_index() <= self.snapshot_index() {
+                if self.core.storage_failed() {
+                    let _ = reply.send(Err(SnapshotError::Stopped));
+                } else if self.handed <= self.snapshot_index() {
                     let _ = reply.send(Err(SnapshotError::NothingNew));
                 } else {
                     self.snapshot_waiters.push(reply);
@@ -359,6 +423,16 @@ impl Actor {
         };
         self.step(input);
         self.settle();
+    }
+
+    fn reload(&mut self, reloadable: &ReloadableConfig) -> Result<(), ConfigError> {
+        let config = reloadable.applied_to(&self.config);
+        config.validate()?;
+        self.core.reload(&config);
+        self.config = config;
+        self.reloadable.send_replace(reloadable.clone());
+        info!(?reloadable, "other tunables");
+        Ok(())
     }
 
     /// Performs effects until a pass leaves none.
@@ -446,6 +520,7 @@ impl Actor {
                 self.reads.entry(index).or_default().push(reply);
                 self.serve_reads();
             }
+            (Outcome::Read { .. }, Waiter::Verify(reply)) => drop(reply.send(Ok(()))),
             (Outcome::Read { index }, Waiter::LeaseRead(reply)) => self.serve_at(index, None, reply),
             (Outcome::LeaseRead { index, until }, Waiter::LeaseRead(reply)) => {
                 self.serve_at(index, Some(until), reply);
@@ -467,15 +542,22 @@ impl Actor {
     fn on_event(&mut self, event: &Event) {
         self.metrics_now = true;
         match event {
-            Event::Role { role, term } => info!(%role, %term, "role"),
-            Event::Leader { leader } => debug!(leader = ?leader.as_ref().map(|l| &l.id), "leader"),
+            Event::Role { role, term } => {
+                info!(%role, %term, "role");
+                self.observers.role(*role, *term);
+            }
+            Event::Leader { leader } => {
+                debug!(leader = ?leader.as_ref().map(|l| &l.id), "leader");
+                self.observers.tell(Observation::Leader { leader: leader.clone() });
+            }
             Event::Configuration { index } => {
                 let members: Vec<ServerId> =
                     self.core.configuration().everyone().map(|s| s.id.clone()).collect();
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
+                self.observers.configuration(*index, self.core.configuration());
             }
-            Event::Ready { .. } => {}
+            Event::Ready { term } => self.observers.tell(Observation::Ready { term: *term }),
         }
     }
 
@@ -532,14 +614,9 @@ impl Actor {
         } else if self.core.commit_index() > self.handed {
             let entries = self.core.entries(self.handed.next(), self.core.commit_index(), APPLY_BYTES);
             self.handed = entries.last().map_or(self.handed, |entry| entry.id.index);
-            let work = entries
-                .into_iter()
-                .map(|entry| {
-                    let reply = self.take_reply(entry.id.index, entry.id.term);
-                    (entry, reply)
-                })
-                .collect();
-            self.give(Work::Entries(work));
+            let replies =
+                entries.iter().map(|entry| self.take_reply(entry.id.index, entry.id.term)).collect();
+            self.give(Work::Entries(entries, replies));
         }
     }
 
@@ -590,13 +667,23 @@ impl Actor {
 
     async fn stop(self) {
         self.transport.shutdown();
-        let Self { disk, apply, reports, pending, waiters, reads, lease_reads, replies, .. } = self;
+        let Self {
+            disk,
+            apply,
+            reports,
+            pending,
+            waiters,
+            reads,
+            lease_reads,
+            replies,
+            snapshot_waiters,
+            ..
+        } = self;
         // Dropped replies tell whoever waits that the server has stopped.
-        drop((reports, pending, waiters, reads, lease_reads, replies));
-        for ended in [disk.stop(), apply.stop()] {
-            if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
-                warn!("a thread is stuck in a system call and was left behind");
-            }
+        drop((reports, pending, waiters, reads, lease_reads, replies, snapshot_waiters));
+        let stop = async { tokio::join!(disk.stop(), apply.stop()) };
+        if tokio::time::timeout(STOP_LIMIT, stop).await.is_err() {
+            warn!("the disk or the state machine does not return; its thread was left behind");
         }
     }
 }

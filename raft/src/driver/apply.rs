@@ -1,13 +1,15 @@
 //! The apply thread: owns the state machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
+use raft_types::EntryId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Applied;
 use super::actor::Report;
+use super::disk::unless_it_panics;
 use crate::core::{Entry, EntryKind, SnapshotMeta};
 use crate::error::ProposeError;
 use crate::state_machine::StateMachine;
@@ -18,17 +20,44 @@ pub(super) type ApplyReply = oneshot::Sender<Result<Applied, ProposeError>>;
 
 pub(super) enum Work {
     /// Consecutive committed entries and who waits for each.
-    Entries(Vec<(Entry, Option<ApplyReply>)>),
+    Entries(Vec<Entry>, Vec<Option<ApplyReply>>),
     /// Replace the state by this stored snapshot.
     Restore(SnapshotMeta),
     /// Store the present state as this snapshot.
     Snapshot(SnapshotMeta),
 }
 
+/// Who waits for the entries that the thread has, by position. Kept outside the thread, so that a state machine that
+/// never returns keeps no client waiting once the server has stopped.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<Vec<Option<ApplyReply>>>>);
+
+impl Waiting {
+    fn replace(&self, replies: Vec<Option<ApplyReply>>) {
+        let old = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), replies);
+        drop(old);
+    }
+
+    fn take(&self, positions: &[usize]) -> Vec<Option<ApplyReply>> {
+        let mut replies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.iter().map(|position| replies.get_mut(*position).and_then(Option::take)).collect()
+    }
+}
+
+/// Tells whoever still waits that the server has stopped.
+struct Release(Waiting);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.replace(Vec::new());
+    }
+}
+
 /// Takes one piece of work at a time.
 pub(super) struct Apply {
     work: mpsc::Sender<Work>,
     ended: oneshot::Receiver<()>,
+    release: Release,
 }
 
 impl Apply {
@@ -39,17 +68,19 @@ impl Apply {
     ) -> Self {
         let (work, mut receiver) = mpsc::channel::<Work>(1);
         let (end, ended) = oneshot::channel();
+        let waiting = Waiting::default();
+        let release = Release(waiting.clone());
         let run = move || {
             while let Some(work) = receiver.blocking_recv() {
-                let report = match work {
-                    Work::Entries(entries) => apply(&mut *state_machine, entries),
-                    Work::Restore(meta) => restore(&mut *state_machine, &*snapshots, &meta),
-                    Work::Snapshot(meta) => {
-                        take_snapshot(&*state_machine, &snapshots, meta, reports.clone());
-                        Report::SnapshotStarted
-                    }
-                };
-                if reports.blocking_send(report).is_err() {
+                let done = unless_it_panics("run", "the state machine", || {
+                    perform(&mut *state_machine, &snapshots, &reports, &waiting, work)
+                });
+                let failed = done.is_err();
+                if failed {
+                    waiting.replace(Vec::new());
+                }
+                let report = done.unwrap_or_else(|error| Report::StorageFailed { error });
+                if reports.blocking_send(report).is_err() || failed {
                     break;
                 }
             }
@@ -60,60 +91,94 @@ impl Apply {
             .name("raft-apply".to_owned())
             .spawn(run)
             .expect("the system can start a thread");
-        Self { work, ended }
+        Self { work, ended, release }
     }
 
     /// Hands over work. The actor sends the next only after the report on this, so there is always room.
     pub(super) fn submit(&self, work: Work) {
+        let work = match work {
+            Work::Entries(entries, replies) => {
+                self.release.0.replace(replies);
+                Work::Entries(entries, Vec::new())
+            }
+            other => other,
+        };
         let _ = self.work.try_send(work);
     }
 
-    /// Lets the thread finish what it has and returns what resolves when it has ended.
-    pub(super) fn stop(self) -> oneshot::Receiver<()> {
-        self.ended
+    /// Lets the thread finish what it has and returns what resolves when it has ended. Whoever waits for an entry is
+    /// answered by then, or when the future is dropped.
+    pub(super) async fn stop(self) {
+        let Self { work, ended, release } = self;
+        drop(work);
+        let _ = ended.await;
+        drop(release);
     }
 }
 
-fn apply(state_machine: &mut dyn StateMachine, entries: Vec<(Entry, Option<ApplyReply>)>) -> Report {
+fn perform(
+    state_machine: &mut dyn StateMachine,
+    snapshots: &Arc<dyn SnapshotStore>,
+    reports: &mpsc::Sender<Report>,
+    waiting: &Waiting,
+    work: Work,
+) -> Report {
+    match work {
+        Work::Entries(entries, _) => apply(state_machine, waiting, entries),
+        Work::Restore(meta) => restore(state_machine, &**snapshots, &meta),
+        Work::Snapshot(meta) => {
+            take_snapshot(state_machine, snapshots, meta, reports.clone());
+            Report::SnapshotStarted
+        }
+    }
+}
+
+/// Commands on their way to the state machine, and where each stands among the entries.
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Entry>,
+    positions: Vec<usize>,
+}
+
+fn apply(state_machine: &mut dyn StateMachine, waiting: &Waiting, entries: Vec<Entry>) -> Report {
     let mut index = raft_types::LogIndex::ZERO;
-    let mut commands = Vec::with_capacity(entries.len());
-    let mut replies = Vec::with_capacity(entries.len());
-    for (entry, reply) in entries {
+    let mut batch =
+        Batch { commands: Vec::with_capacity(entries.len()), positions: Vec::with_capacity(entries.len()) };
+    for (position, entry) in entries.into_iter().enumerate() {
         index = entry.id.index;
         match &entry.kind {
             EntryKind::Command => {
-                replies.push((entry.id, reply));
-                commands.push(entry);
+                batch.positions.push(position);
+                batch.commands.push(entry);
             }
             EntryKind::Configuration(configuration) => {
-                answer(state_machine, &mut commands, &mut replies);
+                answer(state_machine, waiting, &mut batch);
                 state_machine.configuration_committed(entry.id.index, configuration);
             }
             EntryKind::Noop => {}
             EntryKind::Barrier => {
-                answer(state_machine, &mut commands, &mut replies);
-                if let Some(reply) = reply {
-                    let _ = reply.send(Ok(Applied { id: entry.id, response: Bytes::new() }));
-                }
+                answer(state_machine, waiting, &mut batch);
+                send(waiting, &[position], [(entry.id, Bytes::new())]);
             }
         }
     }
-    answer(state_machine, &mut commands, &mut replies);
+    answer(state_machine, waiting, &mut batch);
     Report::Applied { index }
 }
 
-fn answer(
-    state_machine: &mut dyn StateMachine,
-    commands: &mut Vec<Entry>,
-    replies: &mut Vec<(raft_types::EntryId, Option<ApplyReply>)>,
-) {
-    if commands.is_empty() {
+fn answer(state_machine: &mut dyn StateMachine, waiting: &Waiting, batch: &mut Batch) {
+    if batch.commands.is_empty() {
         return;
     }
-    let responses = state_machine.apply(commands);
-    assert_eq!(responses.len(), commands.len(), "the state machine answers every command");
-    commands.clear();
-    for ((id, reply), response) in replies.drain(..).zip(responses) {
+    let responses = state_machine.apply(&batch.commands);
+    assert_eq!(responses.len(), batch.commands.len(), "the state machine answers every command");
+    let ids = batch.commands.drain(..).map(|entry| entry.id);
+    send(waiting, &batch.positions, ids.zip(responses));
+    batch.positions.clear();
+}
+
+fn send(waiting: &Waiting, positions: &[usize], answers: impl IntoIterator<Item = (EntryId, Bytes)>) {
+    for (reply, (id, response)) in waiting.take(positions).into_iter().zip(answers) {
         if let Some(reply) = reply {
             let _ = reply.send(Ok(Applied { id, response }));
         }
@@ -131,7 +196,7 @@ fn restore(
     match restored {
         Ok(()) => {
             state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
-            Report::Applied { index: meta.last.index }
+            Report::Restored { last: meta.last }
         }
         Err(error) => Report::StorageFailed { error },
     }
@@ -147,10 +212,13 @@ fn take_snapshot(
     let writer = state_machine.snapshot();
     let snapshots = Arc::clone(snapshots);
     let run = move || {
-        let result = snapshots.create(&meta).and_then(|mut sink| {
-            writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
-            sink.finish()
-        });
+        let store = || {
+            snapshots.create(&meta).and_then(|mut sink| {
+                writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
+                sink.finish()
+            })
+        };
+        let result = unless_it_panics("write", "the snapshot", store).flatten();
         let _ = reports.blocking_send(Report::SnapshotTaken { result });
     };
     thread::Builder::new()

@@ -1,12 +1,13 @@
 //! The disk thread: carries out batches of writes, each with one sync.
 
-use std::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{io, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::actor::Report;
 use crate::core::Write;
-use crate::storage::LogStore;
+use crate::storage::{LogStore, StorageError};
 
 /// Takes one batch at a time. While it syncs one, the actor gathers the next: that is the group commit.
 pub(super) struct Disk {
@@ -21,7 +22,7 @@ impl Disk {
         let run = move || {
             while let Some(batch) = receiver.blocking_recv() {
                 let through = batch.last().map(|write| write.id).unwrap_or_default();
-                let result = store.write(&batch);
+                let result = unless_it_panics("write to", "the log", || store.write(&batch)).flatten();
                 let failed = result.is_err();
                 let report = match result {
                     Ok(()) => Report::Persisted { through },
@@ -46,8 +47,26 @@ impl Disk {
         let _ = self.batches.try_send(batch);
     }
 
-    /// Lets the thread finish what it has and returns what resolves when it has ended.
-    pub(super) fn stop(self) -> oneshot::Receiver<()> {
-        self.ended
+    /// Lets the thread finish what it has; done when it has ended.
+    pub(super) async fn stop(self) {
+        drop(self.batches);
+        let _ = self.ended.await;
     }
+}
+
+/// Runs foreign code. A panic must not end its thread in silence: everyone would wait for a report that never comes.
+pub(super) fn unless_it_panics<T>(
+    action: &'static str,
+    on: &'static str,
+    run: impl FnOnce() -> T,
+) -> Result<T, StorageError> {
+    // Whatever it left behind is not used again.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        StorageError::io(action, on, io::Error::other(format!("it panicked: {text}")))
+    })
 }

@@ -8,8 +8,10 @@
 mod actor;
 mod apply;
 mod disk;
+mod observation;
 mod observe;
 mod snapshots;
+mod stats;
 mod waiters;
 
 use std::fmt;
@@ -20,19 +22,23 @@ use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerAd
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use crate::config::Config;
+use crate::config::{Config, ReloadableConfig};
 use crate::core::{Peer, Persisted, RaftCore, SnapshotMeta};
 use crate::error::{
-    BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, StartError, TransferError,
+    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, SnapshotError, StartError,
+    TransferError,
 };
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
 use crate::transport::Transport;
 
+pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
+pub use stats::Stats;
 
-use actor::{Actor, Command};
+use actor::{Actor, Command, Views};
 
 /// Requests of other servers that may wait before the core.
 const INBOX: usize = 1024;
@@ -48,8 +54,7 @@ struct Inner {
     me: Peer,
     command_bytes_max: usize,
     commands: mpsc::Sender<Command>,
-    metrics: watch::Receiver<Arc<Metrics>>,
-    leadership: watch::Receiver<Leadership>,
+    views: Views,
     stop: CancellationToken,
     stopped: watch::Receiver<bool>,
 }
@@ -171,6 +176,13 @@ impl RaftBuilder {
         let (log_store, state_machine, persisted) =
             tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
 
+        info!(
+            last = %persisted.entries.last().map_or(persisted.base, |entry| entry.id),
+            snapshot = %persisted.snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last),
+            term = %persisted.hard_state.term,
+            "read what is on disk"
+        );
+
         let me = Peer { id: self.id, address: transport.local_address() };
         let seed = rand::rng().random();
         let mut effects = Vec::new();
@@ -186,7 +198,7 @@ impl RaftBuilder {
         let stop = CancellationToken::new();
         let (stopped_sender, stopped) = watch::channel(false);
         transport.start(me.clone(), inbox);
-        let (actor, metrics, leadership) =
+        let (actor, views) =
             Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
         let actor_stop = stop.clone();
         tokio::spawn(async move {
@@ -194,9 +206,7 @@ impl RaftBuilder {
             let _ = stopped_sender.send(true);
         });
         let command_bytes_max = self.config.command_bytes_max;
-        Ok(Raft {
-            inner: Arc::new(Inner { me, command_bytes_max, commands, metrics, leadership, stop, stopped }),
-        })
+        Ok(Raft { inner: Arc::new(Inner { me, command_bytes_max, commands, views, stop, stopped }) })
     }
 }
 
@@ -238,11 +248,15 @@ impl Raft {
     /// Whether this server has a term, a log or a snapshot: it was bootstrapped, or joined a cluster.
     #[must_use]
     pub fn has_state(&self) -> bool {
-        let metrics = self.inner.metrics.borrow();
+        let metrics = self.inner.views.metrics.borrow();
         metrics.term.0 > 0 || metrics.last.index.0 > 0
     }
 
     /// Replicates a command and applies it. Done once the state machine **of this server** has applied it.
+    ///
+    /// Resolves exactly once: done, certainly not applied, or unknown ([`ProposeError::may_be_applied`]); at the latest
+    /// when the server has stopped. A deadline is `tokio::time::timeout` around it; one that passed leaves the outcome
+    /// unknown. For a command that must take effect once however often it is tried, see [`crate::sessions`].
     ///
     /// # Errors
     /// See [`ProposeError`]. Dropping the future does not undo the call.
@@ -291,6 +305,30 @@ impl Raft {
         self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
 
+    /// Has a quorum confirm that this server leads now. Unlike [`Raft::linearizable_read`] it does not wait for the state
+    /// machine.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. Safe to drop.
+    pub async fn verify_leader(&self) -> Result<(), ReadError> {
+        self.ask_now(|reply| Command::Verify { reply }, ReadError::Overloaded, ReadError::Stopped).await
+    }
+
+    /// The tunables that can be changed now, as they are.
+    #[must_use]
+    pub fn reloadable_config(&self) -> ReloadableConfig {
+        self.inner.views.reloadable.borrow().clone()
+    }
+
+    /// Changes tunables without a restart. They last until the process ends.
+    ///
+    /// # Errors
+    /// See [`ReloadError`]. Dropping the future does not undo the call.
+    pub async fn reload_config(&self, config: ReloadableConfig) -> Result<(), ReloadError> {
+        let reload = self.ask(|reply| Command::Reload { config, reply });
+        Ok(reload.await.ok_or(ReloadError::Stopped)??)
+    }
+
     /// Like [`Raft::linearizable_read`], but by lease where one is held ([`Config::lease_reads`]): no message is sent. Read
     /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
@@ -303,7 +341,7 @@ impl Raft {
     /// The configuration in force as of the last metrics, at most 20 ms old.
     #[must_use]
     pub fn configuration(&self) -> ConfigurationState {
-        let metrics = self.inner.metrics.borrow();
+        let metrics = self.inner.views.metrics.borrow();
         ConfigurationState {
             configuration: metrics.configuration.clone(),
             index: metrics.configuration_index,
@@ -412,17 +450,31 @@ impl Raft {
     /// show at once.
     #[must_use]
     pub fn metrics(&self) -> watch::Receiver<Arc<Metrics>> {
-        self.inner.metrics.clone()
+        self.inner.views.metrics.clone()
+    }
+
+    /// This server's figures, under the names that hashicorp/raft gives them.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::new(&self.inner.views.metrics.borrow(), self.id(), *self.inner.stopped.borrow())
+    }
+
+    /// What happens from now on in this server, as far as `filter` lets it pass. An observer that is 256 observations
+    /// behind misses the oldest and is told how many; the server never waits for it.
+    #[must_use]
+    pub fn observe(&self, filter: impl FnMut(&Observation) -> bool + Send + 'static) -> Observer {
+        self.inner.views.observations.observe(Box::new(filter))
     }
 
     /// Whether this server leads, as a stream whose first item is the present.
     #[must_use]
     pub fn leadership(&self) -> LeadershipWatch {
-        LeadershipWatch::new(self.inner.leadership.clone())
+        LeadershipWatch::new(self.inner.views.leadership.clone())
     }
 
     /// Stops the server: not gracefully, see [`Raft::transfer_leadership`] for that. Resolves when all its tasks have
-    /// ended; what clients still wait for ends as stopped. May be called more than once.
+    /// ended, or after five seconds when disk or state machine do not return; what clients still wait for ends as
+    /// stopped. May be called more than once.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         let mut stopped = self.inner.stopped.clone();

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub applied_index: LogIndex,
     /// The last entry in its newest snapshot; zero without one.
     pub snapshot_index: LogIndex,
+    /// The term of that entry.
+    pub snapshot_term: Term,
     /// The members in force.
     pub configuration: Configuration,
     /// Where that configuration stands.
@@ -117,6 +119,7 @@ pub(super) fn metrics_of(core: &RaftCore, start: tokio::time::Instant) -> Metric
         commit_index: core.commit_index(),
         applied_index: core.applied_index(),
         snapshot_index: core.snapshot().map_or(LogIndex::ZERO, |meta| meta.last.index),
+        snapshot_term: core.snapshot().map_or(Term::default(), |meta| meta.last.term),
         configuration: core.configuration().clone(),
         configuration_index: core.configuration_index(),
         configuration_committed: core.configuration_index() <= core.commit_index(),

@@ -9,6 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::actor::{Actor, Report};
 use super::apply::Work;
+use super::observation::Observation;
 use crate::core::{Input, Peer, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
@@ -79,6 +80,7 @@ impl Actor {
             Ok(meta) => {
                 debug!(last = %meta.last, bytes = meta.size, "snapshot");
                 self.step(Input::SnapshotTaken { meta: meta.clone() });
+                self.observers.tell(Observation::SnapshotTaken { last: meta.last });
                 for reply in waiters {
                     let _ = reply.send(Ok(meta.clone()));
                 }

@@ -14,6 +14,8 @@ pub(super) enum Waiter {
     Proposals(Vec<ApplyReply>),
     Bootstrap(oneshot::Sender<Result<(), BootstrapError>>),
     Read(oneshot::Sender<Result<LogIndex, ReadError>>),
+    /// Wants only the confirmation, not the index.
+    Verify(oneshot::Sender<Result<(), ReadError>>),
     LeaseRead(oneshot::Sender<Result<LeaseRead, ReadError>>),
     Change(oneshot::Sender<Result<LogIndex, ChangeError>>),
     Transfer(oneshot::Sender<Result<(), TransferError>>),
@@ -29,6 +31,7 @@ impl Waiter {
             }
             Self::Bootstrap(reply) => drop(reply.send(Err(bootstrap_error(refusal)))),
             Self::Read(reply) => drop(reply.send(Err(read_error(refusal)))),
+            Self::Verify(reply) => drop(reply.send(Err(read_error(refusal)))),
             Self::LeaseRead(reply) => drop(reply.send(Err(read_error(refusal)))),
             Self::Change(reply) => drop(reply.send(Err(change_error(refusal)))),
             Self::Transfer(reply) => drop(reply.send(Err(transfer_error(refusal)))),

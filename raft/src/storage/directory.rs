@@ -91,6 +91,11 @@ impl DataDirectory {
             None => Identity { magic: MAGIC.to_owned(), format: FORMAT, server: None, log: false },
         };
         let mut directory = Self { fs, path, identity, lock };
+        // A process that was killed may have left names that only the cache knows.
+        directory
+            .fs
+            .sync_dir(&directory.path)
+            .map_err(|error| StorageError::io("sync", directory.path.display(), error))?;
         if !known {
             directory.save(directory.identity.clone())?;
         }
@@ -101,6 +106,10 @@ impl DataDirectory {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn file_system(&self) -> Arc<dyn FileSystem> {
+        Arc::clone(&self.fs)
     }
 
     /// The server that this directory belongs to, once [`DataDirectory::bind_id`] said so.

@@ -187,6 +187,12 @@ impl MemoryFileSystem {
         disk.lost_pages = Some(pages);
     }
 
+    /// The bytes in all files, also in those that were removed but would be there again after a crash.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.disk().used()
+    }
+
     /// Limits the bytes in all files; a write beyond writes what fits and fails with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
@@ -316,6 +322,10 @@ impl Disk {
         }
     }
 
+    fn used(&self) -> u64 {
+        self.inodes.values().map(|inode| inode.content.len() as u64).sum()
+    }
+
     fn parent_exists(&self, path: &Path) -> io::Result<()> {
         match path.parent() {
             None => Ok(()),
@@ -333,7 +343,7 @@ impl Disk {
 
     fn write(&mut self, number: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.operation()?;
-        let used = self.capacity.map_or(0, |_| self.inodes.values().map(|i| i.content.len() as u64).sum());
+        let used = self.capacity.map_or(0, |_| self.used());
         let inode = self.inodes.get_mut(&number).ok_or_else(stopped)?;
         let length = inode.content.len() as u64;
         if offset > length {

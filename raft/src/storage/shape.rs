@@ -4,6 +4,10 @@ use raft_types::{EntryId, LogIndex};
 
 use crate::core::{HardState, Write};
 
+/// Terms and indexes from here on are damage, as they are on the wire: no cluster gets there, and arithmetic on what is below
+/// cannot overflow.
+pub(super) const NUMBER_LIMIT: u64 = 1 << 63;
+
 /// What a log store must remember of its log to judge the next write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {

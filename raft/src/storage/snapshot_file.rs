@@ -91,6 +91,8 @@ impl FileSnapshots {
                 .remove_dir_all(&path)
                 .map_err(|error| StorageError::io("remove", path.display(), error))?;
         }
+        // A process that was killed may have left a name that only the cache knows; the log is compacted behind it.
+        store.fs.sync_dir(&store.directory).map_err(|error| store.failed("sync", error))?;
         Ok(store)
     }
 

@@ -6,7 +6,10 @@
 use std::str;
 
 use bytes::{Bytes, BytesMut};
-use raft_types::{Configuration, EntryId, LogIndex, Server, ServerAddress, ServerId, Suffrage, Term};
+use raft_types::{
+    Configuration, EntryId, LogIndex, NAME_BYTES_MAX, Server, ServerAddress, ServerId, Suffrage, Term,
+    is_plain_name,
+};
 
 use super::wire::{
     self, AppendEntriesRequest, AppendEntriesResponse, Header, InstallSnapshotRequest,
@@ -20,8 +23,6 @@ use crate::core::{Entry, EntryKind, Features, Peer, Request, Response, SnapshotM
 const UNSUPPORTED_PROTOCOL: &str = "operation not supported with current protocol version";
 /// What a hashicorp/raft server without pre-vote answers to a pre-vote. It counts as consent, as in Go.
 const NO_PRE_VOTE: &[u8] = b"unexpected command";
-/// Ids and addresses above this are refused: they end up in logs, in votes on disk and in memory for good.
-const NAME_BYTES_MAX: usize = 1024;
 /// Terms and indexes from here on are refused. No cluster gets there by elections and writes, a forged number does, and
 /// one step below the end of the range there would be no next term.
 const NUMBER_LIMIT: u64 = 1 << 63;
@@ -37,6 +38,8 @@ pub(crate) enum Nonsense {
     NoSender,
     #[error("{what} is not UTF-8 text of at most {NAME_BYTES_MAX} bytes")]
     Name { what: &'static str },
+    #[error("{what} holds control characters")]
+    ControlCharacters { what: &'static str },
     #[error("{what} {value} is beyond what any cluster reaches")]
     Number { what: &'static str, value: u64 },
     #[error("a snapshot cannot have {0} bytes")]
@@ -63,6 +66,13 @@ pub(crate) enum Nonsense {
 fn name<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, Nonsense> {
     let text = str::from_utf8(bytes).map_err(|_| Nonsense::Name { what })?;
     if text.len() > NAME_BYTES_MAX { Err(Nonsense::Name { what }) } else { Ok(text) }
+}
+
+/// A sender's name. It is stored and logged, so it must be one that [`Configuration::validate`] lets in. Names in entries are
+/// not held to that: they are members already, and an entry that is refused stops replication for good.
+fn plain_name<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, Nonsense> {
+    let text = name(bytes, what)?;
+    if is_plain_name(text) { Ok(text) } else { Err(Nonsense::ControlCharacters { what }) }
 }
 
 fn number(value: u64, what: &'static str) -> Result<u64, Nonsense> {
@@ -362,8 +372,8 @@ fn sender(header: &Header, older: Option<&Bytes>) -> Result<Peer, Nonsense> {
     let filled = |bytes: &&Bytes| !bytes.is_empty();
     let address = header.addr.as_ref().filter(filled).or_else(|| older.filter(filled));
     let id = header.id.as_ref().filter(filled).or(address).ok_or(Nonsense::NoSender)?;
-    let address = address.map_or(Ok(""), |address| name(address, "the sender's address"))?;
-    Ok(Peer { id: ServerId::from(name(id, "the sender's id")?), address: ServerAddress::from(address) })
+    let address = address.map_or(Ok(""), |address| plain_name(address, "the sender's address"))?;
+    Ok(Peer { id: ServerId::from(plain_name(id, "the sender's id")?), address: ServerAddress::from(address) })
 }
 
 fn append(request: AppendEntriesRequest, limits: &Limits) -> Result<Request, Nonsense> {
@@ -464,7 +474,7 @@ pub(crate) fn read_response(
     };
     match header.id {
         Some(id) if !id.is_empty() && id != asked.as_str() => {
-            Err(Nonsense::WrongServer { asked: asked.to_string(), found: printable(&id) })
+            Err(Nonsense::WrongServer { asked: printable(asked.as_str().as_bytes()), found: printable(&id) })
         }
         _ => Ok(response),
     }

@@ -122,7 +122,7 @@ impl fmt::Debug for Responder {
 #[non_exhaustive]
 pub enum SendError {
     /// No connection. The request was not carried out.
-    #[error("cannot reach {address}: {source}")]
+    #[error("cannot reach {}: {source}", address.as_str().escape_debug())]
     Unreachable {
         /// Where.
         address: ServerAddress,
@@ -130,7 +130,7 @@ pub enum SendError {
         source: io::Error,
     },
     /// Too many requests wait for this peer. The request was not carried out.
-    #[error("too many requests wait for {to}")]
+    #[error("too many requests wait for {}", to.as_str().escape_debug())]
     QueueFull {
         /// Who.
         to: ServerId,

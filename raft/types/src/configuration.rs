@@ -141,7 +141,7 @@ impl Configuration {
     /// Checks what every configuration in a log must satisfy.
     ///
     /// # Errors
-    /// Empty or repeated ids and addresses, and a set of members in which nobody votes.
+    /// Empty, unfit (see [`is_plain_name`]) or repeated ids and addresses, and a set of members in which nobody votes.
     pub fn validate(&self) -> Result<(), ConfigurationError> {
         self.electorates().try_for_each(Self::validate_set)
     }
@@ -153,6 +153,12 @@ impl Configuration {
             }
             if server.address.is_empty() {
                 return Err(ConfigurationError::EmptyAddress { id: server.id.clone() });
+            }
+            if !is_plain_name(server.id.as_str()) {
+                return Err(ConfigurationError::UnfitName { what: "id", position });
+            }
+            if !is_plain_name(server.address.as_str()) {
+                return Err(ConfigurationError::UnfitName { what: "address", position });
             }
             for earlier in &servers[..position] {
                 if earlier.id == server.id {
@@ -294,6 +300,18 @@ impl fmt::Display for ConfigurationChange {
     }
 }
 
+/// Longest id and address of a server, in bytes. Longer ones are refused on the wire, so a configuration that held one could
+/// never be replicated.
+pub const NAME_BYTES_MAX: usize = 1024;
+
+/// Whether this is fit to be a server's id or address: at most [`NAME_BYTES_MAX`] bytes, and nothing in it that would start
+/// a new line in a log or control a terminal.
+#[must_use]
+pub fn is_plain_name(text: &str) -> bool {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.len() <= NAME_BYTES_MAX && !text.contains(breaks)
+}
+
 /// Why a configuration cannot stand. Nothing was changed; a retry of the same change fails again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -322,6 +340,13 @@ pub enum ConfigurationError {
         /// Who would have it too.
         second: ServerId,
     },
+    /// An id or address that is too long or holds control characters. The text itself is left out: this may be logged.
+    UnfitName {
+        /// "id" or "address".
+        what: &'static str,
+        /// The server's place in the list.
+        position: usize,
+    },
     /// Nobody would vote, so nothing could ever be decided again.
     NoVoters,
     /// The configuration is on its way to another one; it cannot be changed before it is there.
@@ -339,6 +364,11 @@ impl fmt::Display for ConfigurationError {
             Self::EmptyId { address } => write!(f, "the server at {address} has an empty id"),
             Self::EmptyAddress { id } => write!(f, "server {id} has an empty address"),
             Self::RepeatedId { id } => write!(f, "server id {id} appears twice"),
+            Self::UnfitName { what, position } => write!(
+                f,
+                "the {what} of server {} is longer than {NAME_BYTES_MAX} bytes or holds control characters",
+                position + 1
+            ),
             Self::RepeatedAddress { address, first, second } => {
                 write!(f, "address {address} of server {second} already belongs to server {first}")
             }
@@ -400,6 +430,18 @@ mod tests {
         assert_eq!(three().apply(&unknown), Err(ConfigurationError::UnknownServer { id: "x".into() }));
         let taken = ConfigurationChange::AddVoter { id: "d".into(), address: "a:1".into() };
         assert!(matches!(three().apply(&taken), Err(ConfigurationError::RepeatedAddress { .. })));
+        for name in ["a\nb", "a\u{1b}[2J", "a\u{2028}", &"n".repeat(NAME_BYTES_MAX + 1)] {
+            let id = ConfigurationChange::AddNonvoter { id: name.into(), address: "x:1".into() };
+            let address = ConfigurationChange::AddNonvoter { id: "x".into(), address: name.into() };
+            for change in [id, address] {
+                assert!(
+                    matches!(three().apply(&change), Err(ConfigurationError::UnfitName { .. })),
+                    "{name:?}"
+                );
+            }
+        }
+        let longest = ConfigurationChange::AddNonvoter { id: "ü".repeat(512).into(), address: "x:1".into() };
+        three().apply(&longest).expect("1024 bytes of text");
         let one = Configuration::new(vec![Server::voter("a", "a:1")]);
         let last = ConfigurationChange::DemoteVoter { id: "a".into() };
         assert_eq!(one.apply(&last), Err(ConfigurationError::NoVoters));

@@ -6,6 +6,8 @@ mod configuration;
 mod ids;
 mod time;
 
-pub use configuration::{Configuration, ConfigurationChange, ConfigurationError, Server, Suffrage};
+pub use configuration::{
+    Configuration, ConfigurationChange, ConfigurationError, NAME_BYTES_MAX, Server, Suffrage, is_plain_name,
+};
 pub use ids::{EntryId, LogIndex, ServerAddress, ServerId, Term};
 pub use time::Time;

@@ -63,6 +63,8 @@ pub struct Agent {
     pub raft: String,
     /// Gossip, as `127.0.0.1:port`.
     pub gossip: String,
+    /// The network namespace that it runs in, if not the one of the test.
+    pub namespace: Option<String>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -78,6 +80,7 @@ impl Agent {
             http: address(),
             raft: address(),
             gossip: address(),
+            namespace: None,
             log: folder.join(format!("{name}.log")),
             child: None,
         }
@@ -86,7 +89,15 @@ impl Agent {
     /// The command that starts it.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.namespace {
+            None => Command::new(binary()),
+            Some(namespace) => {
+                // Becomes the server itself, so that signals reach it.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary());
+                command
+            }
+        };
         command
             .args(["agent", "--node-name", &self.name, "--node-id", &self.name, "--data-dir"])
             .arg(&self.data);
@@ -134,6 +145,13 @@ impl Agent {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+
+    /// Sends it a signal, such as `STOP`; nothing happens if it does not run.
+    pub fn signal(&self, name: &str) {
+        if let Some(child) = &self.child {
+            let _ = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
         }
     }
 

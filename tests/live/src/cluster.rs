@@ -34,10 +34,22 @@ impl Cluster {
     /// If they do not come up.
     #[must_use]
     pub fn start(count: usize) -> Self {
+        Self::start_placed(count, |_, _| {})
+    }
+
+    /// The same, with each server's addresses and namespace as `place` says.
+    ///
+    /// # Panics
+    /// If they do not come up.
+    #[must_use]
+    pub fn start_placed(count: usize, place: impl Fn(usize, &mut Agent)) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let mut cluster = Self { agents: Vec::new(), folder, expect: count };
         for number in 1..=count {
-            cluster.add(&format!("n{number}"), &["--bootstrap-expect", &count.to_string()]);
+            let mut agent = Agent::new(cluster.folder.path(), &format!("n{number}"));
+            place(number, &mut agent);
+            cluster.agents.push(agent);
+            cluster.restart(number - 1);
         }
         cluster.settle();
         cluster

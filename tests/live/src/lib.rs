@@ -9,6 +9,11 @@
     reason = "these tests wait for real processes on a real clock"
 )]
 
+/// The code in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub mod agent;
 pub mod blocks;
 pub mod cluster;

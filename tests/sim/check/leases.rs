@@ -12,7 +12,7 @@ use crate::server::SimServer;
 #[must_use]
 pub fn holds(server: &SimServer, now: Time) -> bool {
     let until = server.core.as_ref().and_then(RaftCore::lease);
-    until.is_some_and(|until| server.local(now) < until)
+    until.is_some_and(|until| server.clock.local(now) < until)
 }
 
 /// Judges one step, given how many entries were committed before it.

@@ -11,6 +11,7 @@ pub mod configuration_in_force;
 pub mod election_safety;
 pub mod leader_completeness;
 pub mod leases;
+pub mod linearizable;
 pub mod liveness;
 pub mod log_matching;
 pub mod membership;
@@ -101,6 +102,8 @@ pub struct Checks {
     pub clients: clients::Clients,
     /// L3.
     pub reads: reads::Reads,
+    /// C1.
+    pub linearizable: linearizable::Linearizable,
 }
 
 impl Checks {

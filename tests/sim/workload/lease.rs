@@ -7,6 +7,7 @@ use raft::core::{Input, RequestId};
 use raft::{LogIndex, Term, Time};
 
 use super::Asked;
+use crate::linearizable::Key;
 use crate::mutant::Mutant;
 use crate::random::{between, chance};
 use crate::world::{Event, World};
@@ -22,13 +23,21 @@ pub struct LeaseTold {
     pub until: Time,
     /// What the read must see.
     pub floor: LogIndex,
+    /// Of which register.
+    pub key: Key,
+    /// When it was asked for.
+    pub began: Time,
 }
 
 impl World {
     /// A client reads by lease.
     pub fn lease_read(&mut self, node: usize) -> RequestId {
-        let floor = self.checks.reads.floor();
-        self.ask(node, Asked::Read(floor), |request| Input::LeaseRead { request })
+        let asked = self.asks_to_read();
+        self.ask(node, asked, |request| Input::LeaseRead { request })
+    }
+
+    fn asks_to_read(&mut self) -> Asked {
+        Asked::Read { floor: self.checks.reads.floor(), key: self.workload.key(), began: self.now }
     }
 
     pub(super) fn random_lease_read(&mut self, node: usize) {
@@ -39,16 +48,16 @@ impl World {
         }
         // The process looks at its clock, is stopped, and then takes the request: it answers by a time long past.
         let lasts = between(random, Duration::ZERO, self.options.config.election_timeout * 3);
-        let (epoch, clock) = (self.servers[node].epoch, self.servers[node].local(self.now));
+        let (epoch, clock) = (self.servers[node].epoch, self.servers[node].clock.local(self.now));
         self.cover("lease reads at a server that stopped after it looked at its clock");
         self.servers[node].paused_until = self.now + lasts;
         self.schedule(lasts, Event::LateAsk { node, epoch, clock });
     }
 
     pub(crate) fn late_lease_read(&mut self, node: usize, clock: Time) {
-        let floor = self.checks.reads.floor();
+        let asked = self.asks_to_read();
         let request = self.workload.next_request();
-        self.workload.pending.insert(request, (node, Asked::Read(floor)));
+        self.workload.pending.insert(request, (node, asked));
         self.step_at(node, clock, Input::LeaseRead { request });
     }
 
@@ -75,7 +84,7 @@ impl World {
             self.schedule(Duration::from_millis(1), Event::LeaseLook { node, epoch, told });
             return;
         }
-        let valid = server.local(self.now) < told.until;
+        let valid = server.clock.local(self.now) < told.until;
         if !valid && self.options.mutant != Some(Mutant::LeaseEndIgnored) {
             self.cover("lease reads that came too late");
             return;
@@ -93,6 +102,7 @@ impl World {
             self.judge("leases", Err(sentence));
         }
         self.cover("lease reads served");
+        self.serve_read(node, told.key, told.began);
         self.checks.reads.saw(applied);
     }
 }

@@ -17,6 +17,10 @@ impl World {
     /// Two or three changes: mostly such that a joint configuration comes of them, for which whoever joins as a voter must
     /// be a member already.
     pub(super) fn random_changes(&mut self, node: usize) {
+        // Nobody takes members away while one is lost.
+        if self.is_replacing() {
+            return;
+        }
         let Some(core) = &self.servers[node].core else { return };
         let random = &mut self.workload.random;
         let mut order: Vec<usize> = (0..self.servers.len()).collect();

@@ -13,7 +13,7 @@ impl World {
         self.faults = false;
         self.network.heal();
         for node in 0..self.servers.len() {
-            if self.servers[node].disk.failed {
+            if self.servers[node].disk.is_doomed() {
                 self.crash(node);
             }
             self.servers[node].paused_until = Time::ZERO;
@@ -67,6 +67,15 @@ impl World {
         self.judge("clients", verdict);
         if self.options.aftermath {
             self.aftermath();
+        }
+    }
+
+    /// Judges what all clients saw.
+    pub(super) fn judge_history(&mut self) {
+        match self.checks.linearizable.judged() {
+            Ok(true) => self.cover("histories judged"),
+            Ok(false) => self.cover("histories too hard to judge"),
+            Err(sentence) => self.judge("linearizable", Err(sentence)),
         }
     }
 

@@ -98,6 +98,13 @@ pub enum Event {
         /// If it is still this incarnation.
         epoch: u64,
     },
+    /// The operator looks after a server that is lost for good.
+    Operate {
+        /// The lost one.
+        lost: usize,
+        /// The one that takes its place, once there is one.
+        fresh: Option<usize>,
+    },
     /// A client's request reaches a server that stood still when it was sent.
     Ask {
         /// Which.
@@ -175,6 +182,11 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::LateAsk { node, .. }
         | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
-        Event::Restart { .. } | Event::Replace { .. } | Event::Client | Event::Fault | Event::Mend => None,
+        Event::Restart { .. }
+        | Event::Replace { .. }
+        | Event::Operate { .. }
+        | Event::Client
+        | Event::Fault
+        | Event::Mend => None,
     }
 }

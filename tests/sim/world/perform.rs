@@ -39,6 +39,7 @@ impl World {
             self.judge(check, Err(sentence));
             return;
         }
+        self.cover_joint(node, &write);
         if write.truncate_from.is_some() {
             self.cover("truncations");
         }
@@ -59,6 +60,21 @@ impl World {
         let done = server.disk.busy_until.max(now + takes);
         server.disk.busy_until = done;
         self.schedule_at(done, Event::DiskDone { node, epoch, through, told: true });
+    }
+
+    fn cover_joint(&mut self, node: usize, write: &Write) {
+        let leads = self.servers[node].leads();
+        for entry in &write.entries {
+            if let EntryKind::Configuration(configuration) = &entry.kind
+                && configuration.is_joint()
+            {
+                self.cover(if leads {
+                    "joint configurations begun"
+                } else {
+                    "joint configurations followed"
+                });
+            }
+        }
     }
 
     fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request) {
@@ -111,8 +127,11 @@ impl World {
     fn snapshot_for(&mut self, node: usize, request: &Request) -> Option<Snapshot> {
         let Request::InstallSnapshot { meta, .. } = request else { return None };
         self.cover("snapshots sent");
-        let stored = &self.servers[node].disk.snapshots;
-        stored.iter().find(|snapshot| snapshot.meta.last == meta.last).cloned()
+        let read = self.servers[node].disk.read_snapshot(meta.last);
+        read.unwrap_or_else(|sentence| {
+            self.judge("snapshots", Err(sentence));
+            None
+        })
     }
 
     fn respond(&mut self, node: usize, reply: ReplyToken, response: Response) {
@@ -193,6 +212,7 @@ impl World {
                 return;
             }
         }
+        self.serve_reads(node);
         if let Some(last) = batch.last() {
             self.step(node, Input::Applied { index: last.id.index });
         }
@@ -207,8 +227,9 @@ impl World {
             let sentence = format!("{} applies {} after {}", server.peer.id, entry.id, server.machine.last);
             return self.judge("state_machine_safety", Err(sentence));
         }
+        let mut answer = None;
         for _ in 0..times {
-            server.machine.apply(entry);
+            answer = answer.or(server.machine.apply(entry));
         }
         server.machine.last = entry.id;
         let verdict = self.checks.state_machine_safety.reached(server.peer.id.as_str(), &server.machine);
@@ -217,7 +238,7 @@ impl World {
             let verdict = self.checks.clients.applies(value(entry), entry.id.index.0);
             self.judge("clients", verdict);
         }
-        self.answer_proposal(node, entry);
+        self.answer_proposal(node, entry, answer);
     }
 
     fn times_applied(&mut self, entry: &Entry) -> u32 {
@@ -245,6 +266,7 @@ impl World {
             snapshot.meta.configuration_index = core.configuration_index();
         }
         let epoch = server.epoch;
+        server.disk.writing = Some(snapshot.clone());
         let takes = self.disk_delay() * 3;
         self.schedule(takes, Event::SnapshotDone { node, epoch, snapshot: Box::new(snapshot) });
     }
@@ -256,16 +278,18 @@ impl World {
         self.servers[node].snapshotting = false;
         self.judge_stored(node, &snapshot);
         self.cover("snapshots taken");
-        let meta = snapshot.meta.clone();
-        self.servers[node].disk.store(snapshot);
-        self.step(node, Input::SnapshotTaken { meta });
+        self.servers[node].disk.writing = None;
+        match self.servers[node].disk.store(snapshot) {
+            Ok(Some(meta)) => self.step(node, Input::SnapshotTaken { meta }),
+            Ok(None) => self.cover("snapshots that could not be stored"),
+            Err(sentence) => self.judge("disk", Err(sentence)),
+        }
     }
 
     fn restore(&mut self, node: usize, meta: &SnapshotMeta) {
         self.cover("snapshots installed");
         let server = &mut self.servers[node];
-        let stored = server.disk.snapshots.iter().find(|snapshot| snapshot.meta == *meta).cloned();
-        let Some(snapshot) = stored else {
+        let Ok(Some(snapshot)) = server.disk.read_snapshot(meta.last) else {
             let sentence =
                 format!("{} installs a snapshot of {} that is not stored", server.peer.id, meta.last);
             return self.judge("snapshots", Err(sentence));
@@ -274,6 +298,8 @@ impl World {
         server.machine = (*snapshot.state).clone();
         server.to_apply.retain(|entry| entry.id.index > index);
         let epoch = server.epoch;
+        self.abandon_through(node, index);
+        self.serve_reads(node);
         let takes = between(&mut self.disk_random, Duration::ZERO, self.options.apply);
         self.schedule(takes, Event::Restored { node, epoch, index });
     }

@@ -8,6 +8,7 @@ use raft_types::{Configuration, EntryId, LogIndex, Server, Suffrage, Term};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::super::shape::NUMBER_LIMIT;
 use crate::core::SnapshotMeta;
 
 /// What meta.json says.
@@ -149,11 +150,11 @@ impl StoredMeta {
         Ok(Self {
             meta: SnapshotMeta {
                 last: EntryId {
-                    term: Term(object.number("Term")?),
-                    index: LogIndex(object.number("Index")?),
+                    term: Term(object.position("Term")?),
+                    index: LogIndex(object.position("Index")?),
                 },
                 configuration: Configuration::joint(servers, outgoing),
-                configuration_index: LogIndex(object.number("ConfigurationIndex")?),
+                configuration_index: LogIndex(object.position("ConfigurationIndex")?),
                 size: object.number("Size")?,
             },
             crc: Some(u64::from_be_bytes(crc)),
@@ -189,6 +190,16 @@ impl<'a> Object<'a> {
 
     fn number(&self, key: &str) -> Result<u64, String> {
         self.get(key)?.as_u64().ok_or_else(|| format!("{key} is not a number"))
+    }
+
+    /// A term or an index.
+    fn position(&self, key: &str) -> Result<u64, String> {
+        let number = self.number(key)?;
+        if number < NUMBER_LIMIT {
+            Ok(number)
+        } else {
+            Err(format!("{key} {number} is beyond any cluster's"))
+        }
     }
 
     fn text(&self, key: &str) -> Result<&'a str, String> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_types::{EntryId, LogIndex};
 
 use super::super::fs::{FileSystem, read_file};
-use super::super::shape::Shape;
+use super::super::shape::{NUMBER_LIMIT, Shape};
 use super::super::{Recovered, StorageError};
 use super::record::{Reader, Record, Start};
 use super::{Active, FileLog, Segments, frame, remove_segment, segment_path};
@@ -108,6 +108,8 @@ fn secure_tail(log: &FileLog, tail: &Tail) -> Result<Box<dyn super::File>, Stora
         }
         file.write_at(tail.proven, &tail.bytes[tail.unproven()])?;
         file.sync_data()?;
+        // A process that was killed may have left a name that only the cache knows.
+        log.fs.sync_dir(&log.directory)?;
         Ok(file)
     };
     secure().map_err(|error| StorageError::io("repair", tail.path.display(), error))
@@ -239,6 +241,8 @@ impl Replay {
         else {
             return Err(self.corrupt(at, "the segment's start lacks term and vote"));
         };
+        check_numbers(&[start.base.term.0, start.base.index.0, start.last.0, hard_state.term.0])
+            .map_err(|detail| self.corrupt(at, detail))?;
         if self.segments.list.len() == 1 {
             (self.base, self.start, self.hard_state) = (start.base, start.last, hard_state);
         } else if (self.base, self.last(), &self.hard_state) != (start.base, start.last, &hard_state) {
@@ -251,14 +255,29 @@ impl Replay {
             );
             return Err(self.corrupt(at, detail));
         }
-        self.first_segment = self.first_segment.max(start.first_segment);
+        self.need_from(start.first_segment).map_err(|detail| self.corrupt(at, detail))
+    }
+
+    /// Segments before this one are no longer needed. The one that says so always is.
+    fn need_from(&mut self, first_segment: u64) -> Result<(), String> {
+        let current = self.segments.current();
+        if first_segment > current {
+            return Err(format!(
+                "segment {current} says that only segments from {first_segment} on are needed"
+            ));
+        }
+        self.first_segment = self.first_segment.max(first_segment);
         Ok(())
     }
 
     fn apply(&mut self, record: Record, sequence: u64) -> Result<(), String> {
         match record {
-            Record::HardState(hard_state) => self.hard_state = hard_state,
+            Record::HardState(hard_state) => {
+                check_numbers(&[hard_state.term.0])?;
+                self.hard_state = hard_state;
+            }
             Record::Reset(base) => {
+                check_numbers(&[base.term.0, base.index.0])?;
                 self.entries.clear();
                 (self.base, self.start) = (base, base.index);
                 self.segments.reset();
@@ -280,6 +299,7 @@ impl Replay {
                 self.segments.truncated(from);
             }
             Record::Entry(entry) => {
+                check_numbers(&[entry.id.term.0])?;
                 if entry.id.index != self.last().next() {
                     return Err(format!("entry {} does not follow index {}", entry.id, self.last()));
                 }
@@ -287,6 +307,7 @@ impl Replay {
                 self.entries.push(entry);
             }
             Record::Compact { through, first_segment } => {
+                check_numbers(&[through.term.0, through.index.0])?;
                 if through.index > self.base.index {
                     self.base = through;
                 }
@@ -294,7 +315,7 @@ impl Replay {
                     self.entries.clear();
                     self.start = self.base.index;
                 }
-                self.first_segment = self.first_segment.max(first_segment);
+                self.need_from(first_segment)?;
             }
             Record::Start(_) => return Err("a segment's start in the middle of a segment".to_owned()),
         }
@@ -318,6 +339,14 @@ impl Replay {
             base: self.base,
             entries: std::mem::take(&mut self.entries),
         })
+    }
+}
+
+/// Refuses terms and indexes that no cluster reaches.
+fn check_numbers(numbers: &[u64]) -> Result<(), String> {
+    match numbers.iter().find(|number| **number >= NUMBER_LIMIT) {
+        Some(number) => Err(format!("{number} is beyond what any cluster reaches")),
+        None => Ok(()),
     }
 }
 
