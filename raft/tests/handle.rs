@@ -582,6 +582,7 @@ async fn servers_can_be_added_and_removed_by_address_alone() {
 
 /// Catalogue R23: the same request goes to every leader there is until one answers.
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one story")]
 async fn a_request_of_a_session_takes_effect_once_through_changes_of_leader() {
     let network = MemoryNetwork::new();
     let mut servers = Vec::new();

@@ -55,8 +55,10 @@ impl Machine {
     /// The state as a snapshot's file holds it; the configuration stands beside it in the snapshot's metadata.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let head = [self.last.term.0, self.last.index.0, self.hash];
-        head.iter().chain(&self.values).flat_map(|number| number.to_le_bytes()).collect()
+        let head = [self.last.term.0, self.last.index.0, self.hash, self.values.len() as u64];
+        let registers = self.registers.iter().flat_map(|(key, value)| [u64::from(key), value]);
+        let numbers = head.into_iter().chain(self.values.iter().copied()).chain(registers);
+        numbers.flat_map(u64::to_le_bytes).collect()
     }
 
     /// Reads it back; `None` for bytes that [`Machine::encode`] never writes.
@@ -66,8 +68,16 @@ impl Machine {
         let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let last = EntryId::new(numbers.next()?, numbers.next()?);
         let hash = numbers.next()?;
+        let count = usize::try_from(numbers.next()?).ok()?;
+        let values: Vec<u64> = numbers.by_ref().take(count).collect();
+        let mut registers = Vec::new();
+        while let Some(key) = numbers.next() {
+            registers.push((key.try_into().ok()?, numbers.next()?));
+        }
+        let whole = rest.is_empty() && values.len() == count;
+        let registers = registers.into_iter().collect();
         let configuration = (meta.configuration_index, meta.configuration.clone());
-        rest.is_empty().then(|| Self { last, hash, values: numbers.collect(), configuration })
+        whole.then_some(Self { last, hash, values, registers, configuration })
     }
 
     /// A snapshot of the present state.
@@ -77,7 +87,7 @@ impl Machine {
             last: self.last,
             configuration: self.configuration.1.clone(),
             configuration_index: self.configuration.0,
-            size: 24 + 8 * self.values.len() as u64,
+            size: 8 * (4 + self.values.len() + 2 * self.registers.iter().count()) as u64,
         };
         Snapshot { meta, state: Arc::new(self.clone()) }
     }

@@ -12,11 +12,22 @@ use crate::linearizable::{Action, Answer, Key, Value};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers(BTreeMap<Key, Value>);
 
+impl FromIterator<(Key, Value)> for Registers {
+    fn from_iter<I: IntoIterator<Item = (Key, Value)>>(held: I) -> Self {
+        Self(held.into_iter().collect())
+    }
+}
+
 impl Registers {
     /// What a register holds.
     #[must_use]
     pub fn get(&self, key: Key) -> Option<Value> {
         self.0.get(&key).copied()
+    }
+
+    /// The registers that hold something, each with what it holds.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, Value)> {
+        self.0.iter().map(|(key, value)| (*key, *value))
     }
 
     /// Carries an action out and says what its client is told.
