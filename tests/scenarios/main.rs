@@ -2,12 +2,15 @@
 //! of them only have to bring the cluster into the situation.
 
 mod elections;
+mod joint;
+mod leases;
 mod membership;
+mod partial;
 mod replication;
 
 use std::time::Duration;
 
-use raft::core::Request;
+use raft::core::{Outcome, Request, RequestId};
 use simulation::world::World;
 
 const fn seconds(count: u64) -> Duration {
@@ -16,6 +19,11 @@ const fn seconds(count: u64) -> Duration {
 
 fn other_than(world: &World, nodes: &[usize]) -> usize {
     (0..world.servers.len()).find(|node| !nodes.contains(node)).expect("another server")
+}
+
+/// Whether a change of members is done.
+fn changed(world: &World, request: RequestId) -> bool {
+    matches!(world.workload.outcome(request), Some(Outcome::Changed { .. }))
 }
 
 const fn is_vote(request: &Request) -> bool {

@@ -54,7 +54,8 @@ impl World {
         self.schedule(lasts, Event::LateAsk { node, epoch, clock });
     }
 
-    pub(crate) fn late_lease_read(&mut self, node: usize, clock: Time) {
+    /// A read by lease reaches a server that goes by what its clock showed some time ago.
+    pub fn late_lease_read(&mut self, node: usize, clock: Time) {
         let asked = self.asks_to_read();
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));

@@ -23,7 +23,7 @@ impl World {
         }
         let Some(core) = &self.servers[node].core else { return };
         let random = &mut self.workload.random;
-        let mut order: Vec<usize> = (0..self.servers.len()).collect();
+        let mut order: Vec<usize> = (0..self.servers.len()).filter(|n| !self.servers[*n].lost).collect();
         order.shuffle(random);
         let count = random.random_range(2..=3);
         let mut changes = Vec::new();
