@@ -76,6 +76,8 @@ mod driver;
 mod error;
 mod state_machine;
 #[cfg(feature = "tokio")]
+pub mod stream;
+#[cfg(feature = "tokio")]
 pub mod transport;
 
 pub use config::{Config, ConfigError, ReloadableConfig};

@@ -66,7 +66,7 @@ enum Header {
 }
 
 impl Header {
-    /// The header and whatever other middleware put behind it.
+    #[cfg(any(feature = "tokio", test))]
     fn encode(self) -> Bytes {
         let (kind, session, number) = match self {
             Self::Open => (0, 0, 0),

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster_support::{Cluster, Journal, address, lines};
 use raft::core::{Entry, Peer, Request, Sequence, Write};
-use raft::sessions::{Session, SessionError, SessionStateMachine};
 use raft::storage::{
     DataDirectory, LogOptions, LogStore, MemoryLog, MemorySnapshots, Recovered, StorageError,
 };
@@ -181,6 +180,22 @@ async fn tunables_change_while_the_server_runs() {
     cluster.wait_for("a snapshot", |node| node.raft.stats().last_snapshot.index > LogIndex(10)).await;
     raft.shutdown().await;
     assert_eq!(raft.reload_config(wanted).await, Err(ReloadError::Stopped));
+}
+
+#[tokio::test]
+async fn the_election_timeout_stays_while_leases_rest_on_it() {
+    let cluster = Cluster::bootstrapped(&["a"], Config { lease_reads: true, ..Config::default() }).await;
+    let raft = &cluster.nodes[0].raft;
+    let before = raft.reloadable_config();
+    let longer = raft::ReloadableConfig { election_timeout: 2 * before.election_timeout, ..before.clone() };
+    let refused = raft.reload_config(longer).await;
+    assert!(
+        matches!(&refused, Err(ReloadError::Config(error)) if error.name == "election_timeout"),
+        "{refused:?}"
+    );
+    raft.reload_config(raft::ReloadableConfig { trailing_logs: 1, ..before })
+        .await
+        .expect("no lease rests on it");
 }
 
 /// A gate that whatever it guards waits at.
@@ -578,85 +593,4 @@ async fn servers_can_be_added_and_removed_by_address_alone() {
     let same = compat::remove_peer(&raft, &at("x")).await.expect("nothing to do");
     assert_eq!(same, raft.configuration().index);
     assert_eq!(voters(), [at("a")]);
-}
-
-/// Catalogue R23: the same request goes to every leader there is until one answers.
-#[tokio::test]
-#[allow(clippy::too_many_lines, reason = "one story")]
-async fn a_request_of_a_session_takes_effect_once_through_changes_of_leader() {
-    let network = MemoryNetwork::new();
-    let mut servers = Vec::new();
-    for id in ["a", "b", "c"] {
-        let journal = Journal::default();
-        let commands = Arc::clone(&journal.0);
-        let raft = Raft::builder(id, SessionStateMachine::new(journal))
-            .log_store(MemoryLog::new())
-            .snapshots(MemorySnapshots::default())
-            .transport(network.transport(address(id)))
-            .start()
-            .await
-            .expect("a server starts");
-        servers.push((raft, commands));
-    }
-    let three = ["a", "b", "c"].map(|id| Server::voter(id, address(id)));
-    servers[0].0.bootstrap(Configuration::new(three.to_vec())).await.expect("a fresh cluster");
-    let leader = || async {
-        in_time("an election", async {
-            loop {
-                let ready = servers.iter().find(|(raft, _)| raft.metrics().borrow().ready);
-                if let Some((raft, _)) = ready {
-                    return raft.clone();
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-    };
-    let mut session = Session::open(&leader().await).await.expect("a leader");
-    let mut unknown = 0;
-    for n in 0..12 {
-        let mut request = session.request(format!("{n}"));
-        let cut = leader().await;
-        if n % 3 == 1 {
-            // Nothing comes back to the leader: the followers have the command, and its client does not know.
-            for id in ["a", "b", "c"] {
-                network.cut(address(id), cut.address().clone());
-            }
-        }
-        let response = in_time("a request", async {
-            let mut to = cut;
-            loop {
-                match request.send(&to).await {
-                    Ok(response) => return response,
-                    Err(SessionError::Propose(error)) => {
-                        unknown += usize::from(error.may_be_applied());
-                        network.heal();
-                        to = leader().await;
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                    Err(other) => panic!("{other}"),
-                }
-            }
-        })
-        .await;
-        assert_eq!(response.response, n.to_string(), "the journal's answer is the command's place in it");
-        let again = loop {
-            match request.send(&leader().await).await {
-                Ok(again) => break again,
-                Err(SessionError::Propose(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Err(other) => panic!("{other}"),
-            }
-        };
-        assert_eq!(again.response, response.response, "asked again, it answers the same");
-        request = session.request("never sent");
-        drop(request);
-    }
-    assert!(unknown > 0, "the outcome was unknown now and then");
-    let expected: Vec<String> = (0..12).map(|n| n.to_string()).collect();
-    for (raft, commands) in &servers {
-        let end = leader().await.barrier().await.expect("a leader").index;
-        in_time("agreement", raft.metrics().wait_for(|m| m.applied_index >= end)).await.expect("running");
-        let all = commands.lock().expect("not poisoned").clone();
-        assert_eq!(all, expected.iter().map(|n| Bytes::from(n.clone())).collect::<Vec<_>>());
-    }
 }

@@ -6,6 +6,7 @@ mod joint;
 mod leases;
 mod membership;
 mod partial;
+mod reads;
 mod replication;
 
 use std::time::Duration;

@@ -52,6 +52,9 @@ pub enum Mutant {
     UnconfirmedReads,
     /// A confirmed read is served before its index is applied (L08, L13).
     EarlyReads,
+    /// A read by lease is served although the lease has ended meanwhile (L07). Too rare for the swarm: a scenario plants
+    /// it.
+    LeaseOutlived,
     /// After the faults are over one server still hears nothing (V3).
     DeafForever,
     /// A server's timers stop after a restart (V1).
@@ -59,7 +62,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them.
+    /// All that the swarm must find.
     pub const ALL: [Self; 25] = [
         Self::DiskLies,
         Self::VoteForgotten,
@@ -129,6 +132,7 @@ impl Mutant {
             Self::Restless => "restless",
             Self::UnconfirmedReads => "unconfirmed-reads",
             Self::EarlyReads => "early-reads",
+            Self::LeaseOutlived => "lease-outlived",
             Self::DeafForever => "deaf-forever",
             Self::TimersStop => "timers-stop",
         }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use raft::core::Input;
+use raft::core::{Input, Role};
 use rand::RngExt;
 
+use crate::check::leases;
 use crate::random::{Random, between, chance, stream};
 use crate::world::{Event, World};
 
@@ -36,8 +37,12 @@ impl World {
         {
             node = leader;
         }
+        let leased = self.options.config.lease_reads && chance(random, 300);
         let dice = random.random_range(0..100);
         let lasts = between(random, Duration::from_millis(5), Duration::from_millis(2500));
+        if leased && self.challenge_lease(lasts) {
+            return;
+        }
         match dice {
             0..=29 => self.crash_for(node, lasts),
             30..=33 => (0..self.servers.len()).for_each(|node| self.crash_for(node, lasts / 4)),
@@ -72,6 +77,38 @@ impl World {
         // Often at once: what was on its way then meets the next incarnation.
         let lasts = if chance(&mut self.nemesis.random, 300) { lasts / 100 } else { lasts };
         self.schedule(lasts, Event::Restart { node, epoch });
+    }
+
+    /// Where leases hurt: nobody hears the holder any more; or, once somebody asks for votes, whoever keeps the holder in
+    /// office is restarted and has forgotten it. False if nobody holds one.
+    fn challenge_lease(&mut self, lasts: Duration) -> bool {
+        let servers = 0..self.servers.len();
+        let holds = |world: &Self, node: usize| leases::holds(&world.servers[node], world.now);
+        let Some(holder) = servers.clone().find(|node| holds(self, *node)) else { return false };
+        let others: Vec<usize> = servers.filter(|node| *node != holder).collect();
+        let asks = |node: &usize| {
+            self.servers[*node].core.as_ref().is_some_and(|core| core.role() == Role::Candidate)
+        };
+        let keepers: Vec<usize> = others.iter().copied().filter(|node| !asks(node)).collect();
+        if keepers.len() < others.len() {
+            self.cover("restarts of those who keep a lease");
+            for node in keepers {
+                self.crash(node);
+                let epoch = self.servers[node].epoch;
+                self.schedule(Duration::from_millis(1), Event::Restart { node, epoch });
+            }
+            return true;
+        }
+        self.cover("leases challenged");
+        let some = chance(&mut self.nemesis.random, 500);
+        let deaf = if some { self.nemesis.random.random_range(0..others.len().max(1)) } else { others.len() };
+        for (position, other) in others.iter().enumerate() {
+            if !some || position == deaf {
+                self.network.cuts.insert((holder, *other));
+            }
+        }
+        self.schedule(lasts.max(self.options.config.election_timeout * 3), Event::Mend);
+        true
     }
 
     fn isolate_for(&mut self, node: usize, lasts: Duration) {

@@ -75,6 +75,8 @@ pub struct Reading {
     pub key: Key,
     /// When it was asked for.
     pub began: Time,
+    /// Until when it may be served, by its server's clock: when the lease ends.
+    pub until: Time,
 }
 
 /// A server.

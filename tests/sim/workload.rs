@@ -39,6 +39,15 @@ pub enum Asked {
         /// When it was asked for.
         began: Time,
     },
+    /// The same by lease; the client takes its time before it reads.
+    LeaseRead {
+        /// What it must see.
+        floor: LogIndex,
+        /// Of which register.
+        key: Key,
+        /// When it was asked for.
+        began: Time,
+    },
     /// A change of members.
     Change,
     /// A transfer.
@@ -148,6 +157,12 @@ impl World {
             };
             return;
         }
+        // Leases are about reads: where there are leases, many clients read.
+        if self.options.config.lease_reads && chance(&mut self.workload.registers, 400) {
+            self.read(node);
+            return;
+        }
+        let random = &mut self.workload.random;
         let dice = random.random_range(0..100);
         let change = dice >= 90 && self.options.changes;
         match dice {
@@ -212,7 +227,10 @@ impl World {
             self.serve_read(node, key, began);
             return self.workload.next_request();
         }
-        self.ask(node, Asked::Read { floor, key, began }, |request| Input::Read { request })
+        let by_lease = self.options.config.lease_reads && chance(&mut self.workload.registers, 500);
+        self.ask(node, Asked::Read { floor, key, began }, |request| {
+            if by_lease { Input::LeaseRead { request } } else { Input::Read { request } }
+        })
     }
 
     /// Someone changes the members.
@@ -267,28 +285,28 @@ impl World {
                 let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
-            Outcome::Read { index } => {
-                if let Some((_, Asked::Read { floor, key, began })) = pending {
-                    let who = self.servers[node].peer.id.clone();
-                    let verdict = self.checks.reads.read(who.as_str(), floor, *index);
-                    self.judge("reads", verdict);
-                    self.checks.reads.saw(*index);
-                    self.confirmed(node, Reading { index: *index, key, began });
-                }
-            }
-            Outcome::LeaseRead { index, until } => {
-                if let (Some((_, Asked::Read { floor, key, began })), Some(core)) =
-                    (pending, &self.servers[node].core)
-                {
-                    let (term, index, until) = (core.term(), *index, *until);
-                    let told = LeaseTold { term, index, until, floor, key, began };
-                    self.lease_told(node, told);
-                }
-            }
+            Outcome::Read { index } => self.may_read(node, pending, *index, Time::NEVER),
+            Outcome::LeaseRead { index, until } => self.may_read(node, pending, *index, *until),
             Outcome::Changed { index } => self.changed(node, *index),
             Outcome::Bootstrapped | Outcome::Transferred => {}
         }
         self.workload.outcomes.insert(request, outcome);
+    }
+
+    fn may_read(&mut self, node: usize, pending: Option<(usize, Asked)>, index: LogIndex, until: Time) {
+        match pending {
+            Some((_, Asked::LeaseRead { floor, key, began })) if until < Time::NEVER => {
+                self.lease_told(node, LeaseTold { index, until, floor, key, began });
+            }
+            Some((_, Asked::Read { floor, key, began } | Asked::LeaseRead { floor, key, began })) => {
+                let who = self.servers[node].peer.id.clone();
+                let verdict = self.checks.reads.read(who.as_str(), floor, index);
+                self.judge("reads", verdict);
+                self.checks.reads.saw(index);
+                self.confirmed(node, Reading { index, key, began, until });
+            }
+            _ => {}
+        }
     }
 
     fn changed(&mut self, node: usize, index: LogIndex) {
@@ -345,8 +363,15 @@ impl World {
         let reading = std::mem::take(&mut self.servers[node].reading);
         let (due, later): (Vec<Reading>, _) = reading.into_iter().partition(|r| r.index <= applied);
         self.servers[node].reading = later;
-        for Reading { key, began, .. } in due {
-            self.serve_read(node, key, began);
+        for Reading { key, began, until, .. } in due {
+            // The clock is read last: the server may have stood still since it was told that it holds the lease (L07).
+            if self.servers[node].clock.local(self.now) < until
+                || self.options.mutant == Some(Mutant::LeaseOutlived)
+            {
+                self.serve_read(node, key, began);
+            } else {
+                self.cover("leases over before the answer");
+            }
         }
     }
 

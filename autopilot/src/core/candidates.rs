@@ -55,7 +55,14 @@ pub(super) fn wishes(
     let mut ordered = Vec::new();
     if input.state.voters.len() % 2 == 1 {
         let unhealthy = |id: &ServerId| input.state.server(id).is_some_and(|server| !server.health.healthy);
-        if let Some(at) = demotions.iter().position(|c| c.judged.is_ok() && unhealthy(&c.server)) {
+        // Not by whether it is safe: the order is what is wanted, and safety judges each in its turn.
+        let sensible = |candidate: &Candidate| {
+            !matches!(
+                candidate.judged,
+                Err(Reason::IsLeader | Reason::NotVoter | Reason::IsStaging | Reason::PromoterFault { .. })
+            )
+        };
+        if let Some(at) = demotions.iter().position(|c| sensible(c) && unhealthy(&c.server)) {
             ordered.push(demotions.remove(at));
         }
     }

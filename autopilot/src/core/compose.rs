@@ -24,7 +24,7 @@ pub(super) fn state(inputs: &Inputs, config: &Config, policy: &mut Policy<'_>) -
         at: inputs.now,
         first_state_at,
         term: view.term,
-        leader: view.leader.clone(),
+        leader: view.leader.clone().filter(|leader| servers.contains_key(leader)),
         last: leader_log.unwrap_or_default(),
         configuration_index: view.configuration_index,
         configuration_committed: view.configuration_committed,
@@ -50,7 +50,8 @@ fn server(
     let node_status = known.map_or(NodeStatus::Left, |server| server.node_status);
     let sample = assess::sample(inputs, &member.id);
     let reasons = assess::health_reasons(inputs, config, leader_log, node_status, &sample);
-    let health = assess::with_history(reasons, inputs.memory.servers.get(&member.id), inputs.now);
+    let before = inputs.memory.servers.get(&member.id);
+    let health = assess::with_history(reasons, before, inputs.now);
     let votes = member.suffrage == Suffrage::Voter;
     let raft_state = match (inputs.view.leader.as_ref() == Some(&member.id), votes) {
         (true, _) => RaftState::Leader,
@@ -60,9 +61,10 @@ fn server(
     let required = config.server_stabilization_time;
     ServerState {
         id: member.id.clone(),
-        name: known.map(|server| server.name.clone()).unwrap_or_default(),
+        // A member that the application has forgotten keeps its name, so that people know who it was.
+        name: known.map(|k| &k.name).or(before.map(|b| &b.name)).cloned().unwrap_or_default(),
         address: member.address.clone(),
-        version: known.map(|server| server.version.clone()).unwrap_or_default(),
+        version: known.map(|k| &k.version).or(before.map(|b| &b.version)).cloned().unwrap_or_default(),
         meta: known.map(|server| server.meta.clone()).unwrap_or_default(),
         known: known.is_some(),
         node_status,
@@ -119,6 +121,8 @@ fn describe(state: &mut State, policy: &mut Policy<'_>) {
 pub(super) fn memory(state: &State) -> Memory {
     let servers = state.servers.values().map(|server| {
         let memory = ServerMemory {
+            name: server.name.clone(),
+            version: server.version.clone(),
             healthy: server.health.healthy,
             since: server.health.stable_since,
             stats: server.stats,

@@ -91,8 +91,14 @@ pub struct Memory {
 }
 
 /// What was seen of one member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerMemory {
+    /// The last name that the application gave it.
+    #[serde(default)]
+    pub name: String,
+    /// The last version that the application reported.
+    #[serde(default)]
+    pub version: String,
     /// Whether it was healthy.
     pub healthy: bool,
     /// Since when it has been like that.

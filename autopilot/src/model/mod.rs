@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod decision;
 mod health;
+mod meaning;
 mod reason;
 mod report;
 mod server;

@@ -164,50 +164,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every code, those of [`HealthReason`] last. Stable: codes are added, never renamed.
-    pub const CODES: &[&str] = &[
-        "policy",
-        "stale",
-        "failed",
-        "requested",
-        "healthy",
-        "probation",
-        "grace",
-        "next-round",
-        "one-step-at-a-time",
-        "cool-down",
-        "not-wanted",
-        "never-votes",
-        "kept-by-policy",
-        "promoter-fault",
-        "not-leader",
-        "leader-not-ready",
-        "change-in-progress",
-        "reconciliation-disabled",
-        "cleanup-disabled",
-        "no-config",
-        "unsupported",
-        "is-leader",
-        "is-staging",
-        "not-voter",
-        "already-voter",
-        "no-quorum",
-        "quorum-after",
-        "min-quorum",
-        "application-knows-nobody",
-        "application-misses-leader",
-        "application-error",
-        "status-unknown",
-        "engine-refused",
-        "no-leader",
-        "not-alive",
-        "no-stats",
-        "no-contact",
-        "last-contact",
-        "last-term",
-        "trailing-logs",
-    ];
-
     /// The stable name of the rule that decided.
     #[must_use]
     pub const fn code(&self) -> &'static str {

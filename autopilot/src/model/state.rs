@@ -28,7 +28,7 @@ pub struct State {
     pub optimistic_failure_tolerance: usize,
     /// How many voters make a quorum.
     pub quorum: usize,
-    /// Who leads.
+    /// Which member leads; none while the leader is no member, as one that is taking itself out.
     pub leader: Option<ServerId>,
     /// Who votes: the leader first, then as [`server_order`] has it.
     pub voters: Vec<ServerId>,
@@ -86,11 +86,11 @@ impl State {
 pub struct ServerState {
     /// Who it is.
     pub id: ServerId,
-    /// Its name for people; empty when the application does not know the server.
+    /// Its name for people, the last one that the application gave it; empty when it never did.
     pub name: String,
     /// Where the Raft configuration says it is.
     pub address: ServerAddress,
-    /// The version it runs; empty when unknown.
+    /// The version it runs, the last that the application reported; empty when unknown.
     pub version: String,
     /// The application's metadata about it.
     pub meta: BTreeMap<String, String>,

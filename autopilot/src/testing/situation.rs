@@ -83,7 +83,14 @@ impl Situation {
         };
         view.stats.insert(id.clone(), stats);
         let since = self.inputs.now - HOUR;
-        let seen = ServerMemory { healthy: true, since, stats, stats_at: Some(since) };
+        let seen = ServerMemory {
+            name: String::new(),
+            version: String::new(),
+            healthy: true,
+            since,
+            stats,
+            stats_at: Some(since),
+        };
         self.inputs.memory.servers.insert(id.clone(), seen);
         self.inputs.known.servers.insert(id.clone(), KnownServer::alive(id, address));
         self

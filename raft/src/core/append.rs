@@ -15,7 +15,8 @@ impl RaftCore {
             self.respond_after_hard_state(reply, refusal);
             return false;
         }
-        if term == self.hard_state.term && matches!(self.role, RoleState::Leader(_)) {
+        let other = self.leader.as_ref().is_some_and(|leader| leader.id != from.id);
+        if term == self.hard_state.term && (other || matches!(self.role, RoleState::Leader(_))) {
             // Two leaders in a term cannot be; whoever says so is not one of us.
             self.out.push(Effect::Ignore { reply });
             return false;

@@ -279,7 +279,10 @@ impl RaftCore {
         reply: ReplyToken,
     ) {
         let stale = term < self.hard_state.term;
-        if stale || (!transfer && self.bound_to_another_leader(from)) {
+        // Whoever a leader hands over to campaigns in the very next term, and is one of its voters.
+        let handed_over =
+            transfer && term == self.hard_state.term.next() && self.configuration().is_voter(&from.id);
+        if stale || (!handed_over && self.bound_to_another_leader(from)) {
             let response = Response::Vote { term: self.hard_state.term, granted: false };
             self.respond_after_hard_state(reply, response);
             return;

@@ -44,6 +44,9 @@ use membership::Configurations;
 use role::RoleState;
 use writes::Writes;
 
+/// How far a message may be ahead in terms. An election a millisecond takes 49 days to get there.
+const TERM_JUMP_MAX: u64 = 1 << 32;
+
 /// What a server finds on its disk when it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Persisted {
@@ -156,6 +159,8 @@ impl RaftCore {
         };
         if core.log.term_at(snapshot_last.index) != Some(snapshot_last.term) {
             core.reset_log(snapshot_last);
+            // A configuration in the log that the snapshot replaced was never committed.
+            core.configurations = Configurations::recompute(core.snapshot.as_ref(), &core.log);
         }
         if core.config.lease_reads && core.hard_state.term > Term(0) {
             core.vote_after = now + core.config.election_timeout;
@@ -216,6 +221,10 @@ impl RaftCore {
     }
 
     fn on_request(&mut self, from: Peer, request: Request, reply: ReplyToken) {
+        if request.term().is_some_and(|term| self.is_out_of_reach(term)) {
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         match request {
             Request::PreVote { term, last } => self.on_pre_vote(&from, term, last, reply),
             Request::Vote { term, last, transfer } => self.on_vote(&from, term, last, transfer, reply),
@@ -228,7 +237,15 @@ impl RaftCore {
         }
     }
 
+    /// Whether no cluster gets from the present term to this one: adopting it would only use up the terms there are.
+    fn is_out_of_reach(&self, term: Term) -> bool {
+        term.0.saturating_sub(self.hard_state.term.0) > TERM_JUMP_MAX
+    }
+
     fn on_response(&mut self, from: &ServerId, sequence: Sequence, response: Response) {
+        if response.term().is_some_and(|term| self.is_out_of_reach(term)) {
+            return;
+        }
         // A rejected pre-vote carries the term that was asked for when a hashicorp/raft server answers, so its term
         // is judged where the answer is (catalogue E08).
         if !matches!(response, Response::PreVote { .. })

@@ -420,11 +420,13 @@ fn telling_somebody_to_campaign_ends_the_lease_for_the_term() {
 fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
     let config = Config { lease_reads: true, ..Config::default() };
     let hard_state = HardState { term: Term(1), voted_for: None };
-    let persisted = Persisted { hard_state, ..Persisted::default() };
+    let voters = Configuration::new(["b", "c"].map(|id| Server::voter(id, format!("{id}:1"))).to_vec());
+    let first = Entry::new(EntryId::new(1, 1), EntryKind::Configuration(voters), Bytes::new());
+    let persisted = Persisted { hard_state, entries: vec![first], ..Persisted::default() };
     let me = Peer::new("b", "b:1");
     let mut core = RaftCore::restore(me, &config, 1, Time::ZERO, persisted, &mut Vec::new()).expect("a disk");
     let mut ask = |now: Time, transfer| {
-        let request = Request::Vote { term: Term(2), last: EntryId::default(), transfer };
+        let request = Request::Vote { term: Term(2), last: EntryId::new(1, 1), transfer };
         let mut effects = Vec::new();
         let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1) };
         core.step(now, input, &mut effects);

@@ -19,6 +19,7 @@ use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
 use super::observation::{Observation, Observers, Source};
 use super::observe::{Leadership, Metrics, metrics_of};
+use super::reads::{Reader, Reads};
 use super::waiters::Waiter;
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
@@ -87,7 +88,7 @@ pub(super) enum Command {
     },
 }
 
-type LeaseWaiter = (LeaseRead, oneshot::Sender<Result<LeaseRead, ReadError>>);
+type LeaseReply = oneshot::Sender<Result<LeaseRead, ReadError>>;
 
 /// What the threads report.
 pub(super) enum Report {
@@ -129,8 +130,7 @@ pub(super) struct Actor {
     replies: BTreeMap<ReplyToken, Responder>,
     waiters: BTreeMap<RequestId, Waiter>,
     pending: VecDeque<Pending>,
-    reads: BTreeMap<LogIndex, Vec<oneshot::Sender<Result<LogIndex, ReadError>>>>,
-    lease_reads: BTreeMap<LogIndex, Vec<LeaseWaiter>>,
+    reads: Reads,
     reports: mpsc::Receiver<Report>,
     pub(super) report_sender: mpsc::Sender<Report>,
     metrics: watch::Sender<Arc<Metrics>>,
@@ -181,8 +181,7 @@ impl Actor {
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
             pending: VecDeque::new(),
-            reads: BTreeMap::new(),
-            lease_reads: BTreeMap::new(),
+            reads: Reads::default(),
             reports,
             report_sender,
             metrics,
@@ -308,8 +307,7 @@ impl Actor {
             self.observers.tell(Observation::StorageFailed { reason: error.to_string() });
             // Nothing is applied any more, so whoever waits for that would wait for good. The state machine may still
             // answer what it has.
-            self.reads.clear();
-            self.lease_reads.clear();
+            self.reads.abandon();
             self.snapshot_waiters.clear();
             self.settle();
             self.abandon(|_| true);
@@ -428,6 +426,10 @@ impl Actor {
     fn reload(&mut self, reloadable: &ReloadableConfig) -> Result<(), ConfigError> {
         let config = reloadable.applied_to(&self.config);
         config.validate()?;
+        if config.lease_reads && config.election_timeout != self.config.election_timeout {
+            let bound = "as it was while lease_reads is on: leases rest on every member having the same";
+            return Err(ConfigError { name: "election_timeout", bound });
+        }
         self.core.reload(&config);
         self.config = config;
         self.reloadable.send_replace(reloadable.clone());
@@ -517,7 +519,7 @@ impl Actor {
                 }
             }
             (Outcome::Read { index }, Waiter::Read(reply)) => {
-                self.reads.entry(index).or_default().push(reply);
+                self.reads.wait(index, Reader::Index(reply));
                 self.serve_reads();
             }
             (Outcome::Read { .. }, Waiter::Verify(reply)) => drop(reply.send(Ok(()))),
@@ -561,38 +563,15 @@ impl Actor {
         }
     }
 
-    fn serve_at(
-        &mut self,
-        index: LogIndex,
-        until: Option<Time>,
-        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
-    ) {
-        let until = until.map(|until| self.start + until.since(Time::ZERO));
-        let read = LeaseRead { index, until };
-        if index <= self.core.applied_index() {
-            let _ = reply.send(Ok(read));
-        } else {
-            self.lease_reads.entry(index).or_default().push((read, reply));
-        }
+    fn serve_reads(&mut self) {
+        self.reads.serve(self.core.applied_index());
     }
 
-    fn serve_reads(&mut self) {
-        let applied = self.core.applied_index();
-        while let Some(first) = self.reads.first_entry()
-            && *first.key() <= applied
-        {
-            let (index, waiting) = first.remove_entry();
-            for reply in waiting {
-                let _ = reply.send(Ok(index));
-            }
-        }
-        while let Some(first) = self.lease_reads.first_entry()
-            && *first.key() <= applied
-        {
-            for (read, reply) in first.remove() {
-                let _ = reply.send(Ok(read));
-            }
-        }
+    /// A confirmed read waits for the state machine; by lease it holds no longer than `until`.
+    fn serve_at(&mut self, index: LogIndex, until: Option<Time>, reply: LeaseReply) {
+        let until = until.map(|until| self.start + until.since(Time::ZERO));
+        self.reads.wait(index, Reader::Lease(LeaseRead { index, until }, reply));
+        self.serve_reads();
     }
 
     fn feed_disk(&mut self) {
@@ -667,20 +646,9 @@ impl Actor {
 
     async fn stop(self) {
         self.transport.shutdown();
-        let Self {
-            disk,
-            apply,
-            reports,
-            pending,
-            waiters,
-            reads,
-            lease_reads,
-            replies,
-            snapshot_waiters,
-            ..
-        } = self;
+        let Self { disk, apply, reports, pending, waiters, reads, replies, snapshot_waiters, .. } = self;
         // Dropped replies tell whoever waits that the server has stopped.
-        drop((reports, pending, waiters, reads, lease_reads, replies, snapshot_waiters));
+        drop((reports, pending, waiters, reads, replies, snapshot_waiters));
         let stop = async { tokio::join!(disk.stop(), apply.stop()) };
         if tokio::time::timeout(STOP_LIMIT, stop).await.is_err() {
             warn!("the disk or the state machine does not return; its thread was left behind");

@@ -10,6 +10,7 @@ mod apply;
 mod disk;
 mod observation;
 mod observe;
+mod reads;
 mod snapshots;
 mod stats;
 mod waiters;
@@ -320,7 +321,8 @@ impl Raft {
         self.inner.views.reloadable.borrow().clone()
     }
 
-    /// Changes tunables without a restart. They last until the process ends.
+    /// Changes tunables without a restart. They last until the process ends. The election timeout stays as it is while
+    /// [`Config::lease_reads`] is on.
     ///
     /// # Errors
     /// See [`ReloadError`]. Dropping the future does not undo the call.

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub ready: bool,
     /// The last entry of its log.
     pub last: EntryId,
+    /// Bytes of the entries that it keeps in memory, which is the log since the last compaction.
+    pub log_bytes: usize,
     /// The last entry known to be committed.
     pub commit_index: LogIndex,
     /// The last entry that its state machine has applied.
@@ -42,6 +44,14 @@ pub struct Metrics {
     pub peers: BTreeMap<ServerId, PeerMetrics>,
     /// Its store failed; it takes no part until it is restarted.
     pub storage_failed: bool,
+}
+
+impl Metrics {
+    /// Whether the log ends with an entry of the present term.
+    #[must_use]
+    pub fn has_current_term_entry(&self) -> bool {
+        self.last.term == self.term
+    }
 }
 
 /// A follower as the leader sees it.
@@ -116,6 +126,7 @@ pub(super) fn metrics_of(core: &RaftCore, start: tokio::time::Instant) -> Metric
         leader: core.leader().cloned(),
         ready: core.is_ready(),
         last: core.last(),
+        log_bytes: core.log_bytes(),
         commit_index: core.commit_index(),
         applied_index: core.applied_index(),
         snapshot_index: core.snapshot().map_or(LogIndex::ZERO, |meta| meta.last.index),

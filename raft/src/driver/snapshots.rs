@@ -15,6 +15,12 @@ use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
 
 impl Actor {
+    /// Whether the sender can be the leader: of a newer term, or the one that is known.
+    fn is_leaders(&self, from: &Peer, request: &Request) -> bool {
+        let newer = request.term().is_some_and(|term| term > self.core.term());
+        newer || self.core.leader().is_none_or(|leader| leader.id == from.id)
+    }
+
     /// Stores a snapshot beside everything else; the core sees the request once it is durable. One at a time: the
     /// sender of another one tries again.
     pub(super) fn receive_snapshot(
@@ -25,8 +31,10 @@ impl Actor {
         mut state: mpsc::Receiver<std::io::Result<Bytes>>,
         responder: Responder,
     ) {
-        let of_this_term = request.term().is_some_and(|term| term >= self.core.term());
-        if !of_this_term {
+        let stale = request.term().is_none_or(|term| term < self.core.term());
+        let known = meta.last.index <= self.core.commit_index();
+        // The core can tell without the state, and nothing is stored that might pass for the newest snapshot later.
+        if stale || known || !self.is_leaders(&from, &request) {
             self.on_request(from, request, responder);
             return;
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use raft::transport::TcpOptions;
 use raft::transport::wire::{Call, Limits, ResponseBody, ResponseFrame};
-use raft::{Config, ProposeError};
+use raft::{ChangeError, Config, ProposeError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -442,6 +442,28 @@ async fn oversized_and_countless_proposals_are_refused_or_served() {
 const NAMES: [&str; 4] =
     ["a\n2026-01-01 ERROR forged", "b\r\x1b[2J\x1b[31m", "c\u{2028}\u{85}d", "ü漢 \"<&>"];
 
+/// Adds a member, under whatever leader there is. False if there can be no such member.
+async fn add(cluster: &Cluster, id: &str, address: &str) -> bool {
+    loop {
+        let leader = &cluster.nodes[cluster.leader().await].raft;
+        match leader.add_nonvoter(id.into(), address.into(), None).await {
+            Ok(_) => return true,
+            Err(ChangeError::Invalid(_)) => return false,
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn remove(cluster: &Cluster, id: &str) {
+    loop {
+        let leader = &cluster.nodes[cluster.leader().await].raft;
+        match leader.remove_server(id.into(), None).await {
+            Ok(_) | Err(ChangeError::Invalid(_)) => return,
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_put_no_lines_into_the_log() {
     let lines = logged::start();
@@ -463,13 +485,10 @@ async fn names_put_no_lines_into_the_log() {
             talk_all(address, inputs.clone()).await;
         }
         // No such member either: nobody could replicate the entry that says so.
-        let leader = &cluster.nodes[cluster.leader().await].raft;
         for (id, address) in [(name, "127.0.0.1:1"), ("d", name)] {
-            let added = leader.add_nonvoter(id.into(), address.into(), None).await;
-            let fits = name == NAMES[3];
-            assert_eq!(added.is_ok(), fits, "{added:?}");
-            if fits {
-                leader.remove_server(id.into(), None).await.expect("it can be removed again");
+            if add(&cluster, id, address).await {
+                assert_eq!(name, NAMES[3], "this name is no member's");
+                remove(&cluster, id).await;
             }
         }
         cluster.still_commits().await;
@@ -482,4 +501,47 @@ async fn names_put_no_lines_into_the_log() {
         assert!(line.chars().all(plain), "a name reached the log as it is: {line:?}");
         assert!(line.len() < 6000, "a line of {} bytes", line.len());
     }
+}
+
+/// A snapshot that brings nothing new is not stored: as the newest by its term it would be what a restart finds, and push the
+/// real ones out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_what_is_committed_here_is_not_stored() {
+    let cluster = Cluster::start(TcpOptions::default(), Config::default()).await;
+    cluster.commit(50).await;
+    let forged = Message::stale(2, "x")
+        .with("Term", message::number(cluster.term()))
+        .with("LastLogIndex", message::number(1))
+        .with("LastLogTerm", message::number(1 << 40))
+        .with("Size", message::number(5));
+    for address in cluster.addresses() {
+        talk(address, &[&forged.encode()[..], b"state"].concat()).await;
+        cluster.still_commits().await;
+    }
+    for node in &cluster.nodes {
+        let stored = node.stored_snapshot();
+        assert!(stored.is_none(), "{} kept {stored:?}", node.raft.id());
+    }
+    cluster.finish(MEMORY).await;
+}
+
+/// Whoever sends a snapshot without end must not keep the leader's out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_snapshot_does_not_keep_others_out() {
+    let cluster = Cluster::start(TcpOptions::default(), Config::default()).await;
+    cluster.commit(50).await;
+    let leader = cluster.leader().await;
+    let leader_id = cluster.nodes[leader].raft.id().as_str();
+    let victim = cluster.addresses()[(leader + 1) % 3];
+    let snapshot = |id: &str, size: u64| {
+        let message = Message::stale(2, id).with("Term", message::number(cluster.term()));
+        message.with("Size", message::number(size)).encode()
+    };
+    let mut endless = TcpStream::connect(victim).await.expect("the server listens");
+    endless.write_all(&[&snapshot("x", 1 << 62)[..], &[0; 1 << 17]].concat()).await.expect("sent");
+    sleep(Duration::from_millis(100)).await;
+    let answer = talk(victim, &[&snapshot(leader_id, 5)[..], b"state"].concat()).await;
+    assert!(decoded(2, answer).is_some(), "the leader's snapshot was turned away without an answer");
+    drop(endless);
+    cluster.finish(MEMORY).await;
 }

@@ -9,7 +9,7 @@ use raft::Time;
 use crate::linearizable::{self, Action, Answer, End, Key, Operation, Value, check, shorten};
 
 /// Steps of the search for each key; histories of a run need some hundreds.
-const STEPS: u64 = 100_000;
+const STEPS: u64 = 20_000;
 
 /// Everything that clients did with the registers.
 #[derive(Debug, Default)]

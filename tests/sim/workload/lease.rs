@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use raft::core::{Input, RequestId};
-use raft::{LogIndex, Term, Time};
+use raft::{LogIndex, Time};
 
 use super::Asked;
 use crate::linearizable::Key;
@@ -15,8 +15,6 @@ use crate::world::{Event, World};
 /// What a client was told about a read.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseTold {
-    /// The term in which the server led.
-    pub term: Term,
     /// The index.
     pub index: LogIndex,
     /// When the lease ends, by the server's clock.
@@ -37,7 +35,7 @@ impl World {
     }
 
     fn asks_to_read(&mut self) -> Asked {
-        Asked::Read { floor: self.checks.reads.floor(), key: self.workload.key(), began: self.now }
+        Asked::LeaseRead { floor: self.checks.reads.floor(), key: self.workload.key(), began: self.now }
     }
 
     pub(super) fn random_lease_read(&mut self, node: usize) {
@@ -93,7 +91,7 @@ impl World {
         let who = server.peer.id.clone();
         let verdict = self.checks.reads.read(who.as_str(), told.floor, told.index);
         // As long as the lease was not given up, nothing newer was acknowledged by anybody else.
-        let held = core.term() == told.term && core.lease().is_some();
+        let held = core.lease().is_some();
         let newest = self.checks.reads.floor();
         let behind = held && valid && core.commit_index() < newest;
         let applied = server.machine.last.index;

@@ -1,0 +1,45 @@
+//! Reads that are confirmed and wait for the state machine.
+
+use std::collections::BTreeMap;
+
+use raft_types::LogIndex;
+use tokio::sync::oneshot;
+
+use super::LeaseRead;
+use crate::error::ReadError;
+
+/// Who waits for a read.
+pub(super) enum Reader {
+    Index(oneshot::Sender<Result<LogIndex, ReadError>>),
+    Lease(LeaseRead, oneshot::Sender<Result<LeaseRead, ReadError>>),
+}
+
+/// By the index that must be applied first.
+#[derive(Default)]
+pub(super) struct Reads(BTreeMap<LogIndex, Vec<Reader>>);
+
+impl Reads {
+    pub(super) fn wait(&mut self, index: LogIndex, reader: Reader) {
+        self.0.entry(index).or_default().push(reader);
+    }
+
+    /// Answers those whose index is applied.
+    pub(super) fn serve(&mut self, applied: LogIndex) {
+        while let Some(first) = self.0.first_entry()
+            && *first.key() <= applied
+        {
+            let (index, readers) = first.remove_entry();
+            for reader in readers {
+                match reader {
+                    Reader::Index(reply) => drop(reply.send(Ok(index))),
+                    Reader::Lease(read, reply) => drop(reply.send(Ok(read))),
+                }
+            }
+        }
+    }
+
+    /// Tells all that the server has stopped.
+    pub(super) fn abandon(&mut self) {
+        self.0.clear();
+    }
+}

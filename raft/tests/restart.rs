@@ -1,0 +1,41 @@
+//! What a server makes of the disk that an interrupted write left, as the simulator found it.
+#![allow(missing_docs, reason = "a test")]
+
+use bytes::Bytes;
+use raft::core::{Effect, Entry, EntryKind, HardState, Peer, Persisted, RaftCore, SnapshotMeta};
+use raft::{Config, Configuration, EntryId, LogIndex, Server, Term, Time};
+
+fn members(ids: &[&str]) -> Configuration {
+    Configuration::new(ids.iter().map(|id| Server::voter(*id, format!("{id}:1"))).collect())
+}
+
+/// Seed 4188 of the swarm with 20,000 events: a leader's snapshot was durable, the reset of the log before it was not.
+#[test]
+fn a_configuration_in_a_log_that_a_newer_snapshot_replaces_does_not_count() {
+    let (committed, stale) = (members(&["a", "b", "c"]), members(&["a", "b", "c", "d"]));
+    let entry = |index| {
+        let kind = if index == 601 { EntryKind::Configuration(stale.clone()) } else { EntryKind::Noop };
+        Entry::new(EntryId::new(91, index), kind, Bytes::new())
+    };
+    let snapshot = SnapshotMeta {
+        last: EntryId::new(127, 712),
+        configuration: committed.clone(),
+        configuration_index: LogIndex(273),
+        size: 0,
+    };
+    let persisted = Persisted {
+        hard_state: HardState { term: Term(126), voted_for: None },
+        snapshot: Some(snapshot.clone()),
+        base: EntryId::new(91, 587),
+        entries: (588..=610).map(entry).collect(),
+    };
+    let me = Peer { id: "d".into(), address: "d:1".into() };
+    let mut effects = Vec::new();
+    let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut effects)
+        .expect("a state that a crash leaves");
+    assert_eq!(core.last(), snapshot.last);
+    assert_eq!((core.configuration_index(), core.configuration()), (LogIndex(273), &committed));
+    let resets =
+        |effect: &Effect| matches!(effect, Effect::Persist(write) if write.reset_to == Some(snapshot.last));
+    assert!(effects.iter().any(resets), "the old log goes");
+}
