@@ -285,20 +285,22 @@ impl World {
                 let fate = if *refusal == Refusal::LeadershipLost { Fate::Unknown } else { Fate::Refused };
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
-            Outcome::Read { index } => self.may_read(node, pending, *index, Time::NEVER),
-            Outcome::LeaseRead { index, until } => self.may_read(node, pending, *index, *until),
+            Outcome::Read { index } => self.may_read(node, pending.as_ref(), *index, Time::NEVER),
+            Outcome::LeaseRead { index, until } => self.may_read(node, pending.as_ref(), *index, *until),
             Outcome::Changed { index } => self.changed(node, *index),
             Outcome::Bootstrapped | Outcome::Transferred => {}
         }
         self.workload.outcomes.insert(request, outcome);
     }
 
-    fn may_read(&mut self, node: usize, pending: Option<(usize, Asked)>, index: LogIndex, until: Time) {
+    fn may_read(&mut self, node: usize, pending: Option<&(usize, Asked)>, index: LogIndex, until: Time) {
         match pending {
             Some((_, Asked::LeaseRead { floor, key, began })) if until < Time::NEVER => {
+                let (floor, key, began) = (*floor, *key, *began);
                 self.lease_told(node, LeaseTold { index, until, floor, key, began });
             }
             Some((_, Asked::Read { floor, key, began } | Asked::LeaseRead { floor, key, began })) => {
+                let (floor, key, began) = (*floor, *key, *began);
                 let who = self.servers[node].peer.id.clone();
                 let verdict = self.checks.reads.read(who.as_str(), floor, index);
                 self.judge("reads", verdict);
