@@ -242,6 +242,7 @@ impl RaftCore {
         if let Some((_, waits_for)) = self.leader_mut().and_then(|leader| leader.change.as_mut()) {
             *waits_for = index;
         }
+        self.fail_transfer_to_nonvoter();
         self.replicate_to_all();
         // A single voter may be all that is left.
         self.advance_commit();

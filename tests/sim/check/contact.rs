@@ -7,6 +7,7 @@ use std::time::Duration;
 use raft::core::{Role, Sequence};
 use raft::{LogIndex, Term, Time};
 
+use super::membership::is_quorum;
 use super::{Step, Verdict};
 
 /// When which request left, and whose answers came.
@@ -42,8 +43,8 @@ impl Contact {
     ///
     /// # Errors
     /// It leads on its own.
-    pub fn stepped(&mut self, step: &Step<'_>, now: Time, bound: Duration) -> Verdict {
-        let (core, node) = (step.core(), step.node);
+    pub fn stepped(&mut self, step: &Step<'_>, bound: Duration) -> Verdict {
+        let (core, node, now) = (step.core(), step.node, step.now);
         if core.role() != Role::Leader {
             self.since.remove(&node);
             return Ok(());
@@ -59,15 +60,13 @@ impl Contact {
             let heard = other.and_then(|other| self.heard.get(&(node, other))).copied();
             *id == core.me().id || now.since(heard.unwrap_or(began).max(began)) <= bound
         };
-        let configuration = core.configuration();
-        let heard = configuration.voters().filter(|voter| recent(&voter.id)).count();
-        if heard >= configuration.quorum() {
+        if is_quorum(core.configuration(), recent) {
             return Ok(());
         }
         Err(format!(
-            "{} leads on, though only {heard} of {} voters answered anything sent in the last {bound:?}",
+            "{} leads on, though no quorum of {:?} answered anything sent in the last {bound:?}",
             core.me().id,
-            configuration.voters_count()
+            core.configuration()
         ))
     }
 }

@@ -4,7 +4,7 @@ use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
-use crate::server::Received;
+use crate::server::{Reading, Received};
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -113,6 +113,24 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// A read by lease reaches a server that looked at its clock some time ago.
+    LateAsk {
+        /// Which.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// What the clock showed.
+        clock: Time,
+    },
+    /// A client that may read by lease reads.
+    LeaseLook {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// What it was told.
+        told: Reading,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
@@ -172,6 +190,8 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
         | Event::Ask { node, .. }
+        | Event::LateAsk { node, .. }
+        | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
         Event::Restart { .. }
         | Event::Replace { .. }

@@ -33,11 +33,13 @@ impl World {
     }
 
     fn persist(&mut self, node: usize, before: Seen, write: Write) {
-        let verdict = self.checks.writes(&Step { node, before, servers: &self.servers }, &write);
+        let step = Step { node, now: self.now, before, commits: Vec::new(), servers: &self.servers };
+        let verdict = self.checks.writes(&step, &write);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
             return;
         }
+        self.cover_joint(node, &write);
         if write.truncate_from.is_some() {
             self.cover("truncations");
         }
@@ -58,6 +60,21 @@ impl World {
         let done = server.disk.busy_until.max(now + takes);
         server.disk.busy_until = done;
         self.schedule_at(done, Event::DiskDone { node, epoch, through, told: true });
+    }
+
+    fn cover_joint(&mut self, node: usize, write: &Write) {
+        let leads = self.servers[node].leads();
+        for entry in &write.entries {
+            if let EntryKind::Configuration(configuration) = &entry.kind
+                && configuration.is_joint()
+            {
+                self.cover(if leads {
+                    "joint configurations begun"
+                } else {
+                    "joint configurations followed"
+                });
+            }
+        }
     }
 
     fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request) {
@@ -87,6 +104,9 @@ impl World {
         let epoch = self.servers[node].epoch;
         self.checks.contact.asks(node, epoch, sequence, target, self.now);
         let snapshot = self.snapshot_for(node, &request);
+        if snapshot.is_some() && self.servers[target].is_up() {
+            *self.snapshots_sent.entry(target).or_default() += 1;
+        }
         self.servers[node].sent.insert(sequence, target);
         let timeout = self.options.request_timeout;
         self.schedule(timeout, Event::GiveUp { node, epoch, sequence });
