@@ -1,6 +1,8 @@
 //! Picks faults: crashes, restarts, cuts, pauses, clocks, bursts of loss, and disks that are slow, stall, fail to sync, are
 //! full or damage what they hold.
 
+mod deposed;
+
 use std::time::Duration;
 
 use raft::core::{Input, Role};
@@ -41,6 +43,7 @@ impl World {
             0..=59 => return self.freeze_leader(),
             60..=119 => return self.restart_beside_a_cut(),
             120..=169 => return self.stray_timeout_now(),
+            170..=229 => return self.depose_and_ask(),
             _ => {}
         }
         let random = &mut self.nemesis.random;
@@ -191,9 +194,18 @@ impl World {
         let timeout = self.options.config.election_timeout;
         let after = between(&mut self.nemesis.random, timeout, timeout * 2);
         for node in (0..count).filter(|node| *node != leader && *node != deaf) {
-            self.schedule(after, Event::Reboot { node });
+            self.schedule(after, Event::Reboot { node, leader });
         }
         self.schedule(timeout * 4, Event::Mend);
+    }
+
+    /// It is killed and starts at once, and hears nothing of that leader from then on.
+    pub(crate) fn reboot(&mut self, node: usize, leader: usize) {
+        if self.has_faults() && self.servers[node].is_up() {
+            self.network.cut(leader, node);
+            self.crash(node);
+            self.start(node);
+        }
     }
 
     /// A TimeoutNow that is late, or that its sender had no right to send, arrives (E18).
@@ -275,7 +287,7 @@ impl World {
         // Leases rest on clocks that run evenly enough.
         let evenly = self.options.config.lease_reads;
         if drift > 0 && (evenly || chance(random, 500)) {
-            let drift = random.random_range(-drift..=drift);
+            let drift = crate::random::drift(random, drift);
             self.servers[node].clock.set_drift(now, drift);
             self.cover("clocks that change their rate");
         } else if !evenly {

@@ -342,8 +342,10 @@ impl World {
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let reading = Reading { index: *index, floor, key, began, until: Time::NEVER };
                     if let Outcome::LeaseRead { until, .. } = outcome {
+                        self.judge_lease(node, until);
                         self.lease_told(node, Reading { until, ..reading });
                     } else {
+                        self.judge_confirmed(node, request);
                         self.judge_read(node, &reading);
                         self.confirmed(node, reading);
                     }
@@ -387,6 +389,12 @@ impl World {
             let index = LogIndex(first.index.0 + offset);
             self.servers[node].waiting.insert(index, Waiting { term: first.term, request, value });
         }
+    }
+
+    fn judge_confirmed(&mut self, node: usize, request: RequestId) {
+        let Some(core) = &self.servers[node].core else { return };
+        let verdict = self.checks.contact.confirmed(node, core, &self.servers, request);
+        self.judge("reads", verdict);
     }
 
     fn judge_read(&mut self, node: usize, reading: &Reading) {

@@ -24,7 +24,7 @@ use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::options::Options;
-use crate::random::{Random, between, fold_number, stream};
+use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
 use crate::workload::Workload;
 
@@ -149,8 +149,7 @@ impl World {
         for number in 0..world.options.voters + world.options.spares {
             let mut server = world.new_server(number);
             let start = Duration::from_millis(clocks.random_range(0..10_000));
-            let drift = world.options.drift;
-            server.clock = Clock::new(start, clocks.random_range(-drift..=drift));
+            server.clock = Clock::new(start, drift(&mut clocks, world.options.drift));
             world.servers.push(server);
         }
         for node in 0..world.servers.len() {
@@ -322,14 +321,11 @@ impl World {
                     self.cut_off(node, deaf_only);
                 }
             }
-            Event::Reboot { node } => {
-                if self.faults && self.servers[node].is_up() {
-                    self.crash(node);
-                    self.start(node);
-                }
-            }
+            Event::Reboot { node, leader } => self.reboot(node, leader),
+            Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();
+                self.network.slow.clear();
                 self.network.loss = if self.faults { self.options.loss } else { 0 };
                 self.trace(|| "network mended".to_owned());
             }
@@ -484,6 +480,9 @@ impl World {
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
         let Some(core) = &mut self.servers[node].core else { return };
         self.workload.hears(core, &input, node);
+        if let Input::Read { request } | Input::LeaseRead { request } = &input {
+            self.checks.contact.reads(*request, self.now);
+        }
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
         let mut effects = Vec::new();

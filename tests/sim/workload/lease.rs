@@ -52,6 +52,14 @@ impl World {
         request
     }
 
+    pub(super) fn judge_lease(&mut self, node: usize, until: Time) {
+        let Some(core) = &self.servers[node].core else { return };
+        let drift = self.options.config.clock_drift_permille;
+        let lasts = self.options.config.election_timeout * (1000 - drift) / (1000 + drift);
+        let verdict = self.checks.contact.leased(node, core, &self.servers, until, lasts);
+        self.judge("leases", verdict);
+    }
+
     /// A client was told that it may read by lease, and comes to it some time later.
     pub(super) fn lease_told(&mut self, node: usize, told: Reading) {
         if !self.has_faults() || chance(&mut self.workload.random, 500) {

@@ -131,6 +131,13 @@ pub enum Event {
         /// What it was told.
         told: Reading,
     },
+    /// Clients ask a leader that may be deposed.
+    AskDeposed {
+        /// Which.
+        node: usize,
+        /// Until when.
+        until: Time,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
@@ -144,6 +151,8 @@ pub enum Event {
     },
     /// A server crashes and starts again at once.
     Reboot {
+        /// Whom it hears no more.
+        leader: usize,
         /// Which.
         node: usize,
     },
@@ -196,6 +205,7 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
+        | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault
         | Event::Cut { .. }

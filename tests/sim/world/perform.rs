@@ -7,6 +7,7 @@ use raft::LogIndex;
 use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
 
 use super::{Event, World};
+use crate::check::contact::Sent;
 use crate::check::{Step, acks_durable, transfer};
 use crate::machine::{Snapshot, value};
 use crate::mutant::Mutant;
@@ -102,7 +103,8 @@ impl World {
             self.judge("poisoned", Err(sentence));
         }
         let epoch = self.servers[node].epoch;
-        self.checks.contact.asks(node, epoch, sequence, target, self.now);
+        let sent = Sent { at: self.now, shown: self.servers[node].clock.local(self.now) };
+        self.checks.contact.asks(node, epoch, sequence, target, sent);
         let snapshot = self.snapshot_for(node, &request);
         if snapshot.is_some() && self.servers[target].is_up() {
             *self.snapshots_sent.entry(target).or_default() += 1;
