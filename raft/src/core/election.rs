@@ -240,6 +240,9 @@ impl RaftCore {
                 Effect::Respond { reply, response: Response::InstallSnapshot { .. } } => {
                     (reply, Response::InstallSnapshot { term, success: false })
                 }
+                Effect::Respond { reply, response: Response::ReadIndex { .. } } => {
+                    (reply, Response::ReadIndex { term, index: None })
+                }
                 // Campaigns of older terms are over.
                 Effect::Send { .. } => continue,
                 other => {
