@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequence, WriteId};
+use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
@@ -480,7 +480,10 @@ impl World {
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
         let Some(core) = &mut self.servers[node].core else { return };
         self.workload.hears(core, &input, node);
-        if let Input::Read { request } | Input::LeaseRead { request } = &input {
+        // A follower's read is confirmed by its leader; that it is not stale is judged like any other read.
+        if let Input::Read { request } | Input::LeaseRead { request } = &input
+            && core.role() == Role::Leader
+        {
             self.checks.contact.reads(*request, self.now);
         }
         let before = Seen::of(core);

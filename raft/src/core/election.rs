@@ -14,7 +14,7 @@ use super::message::{EntryKind, Request, Response};
 use super::mutant::Mutant;
 use super::progress::Progress;
 use super::quorum;
-use super::role::{Candidate, Leader, RoleState};
+use super::role::{Candidate, Leader, Reader, RoleState};
 use super::{Input, RaftCore};
 
 impl RaftCore {
@@ -25,6 +25,7 @@ impl RaftCore {
     }
 
     pub(super) fn run_timers(&mut self) {
+        self.expire_follower_reads();
         if matches!(self.role, RoleState::Leader(_)) {
             self.run_leader_timers();
         } else if self.now >= self.election_deadline {
@@ -206,7 +207,10 @@ impl RaftCore {
         }
         let forgotten = self.mutated(Mutant::ReadsForgotten);
         for read in old.reads.into_iter().filter(|_| !forgotten) {
-            self.refuse(read.request, Refusal::NotLeader { leader: None });
+            match read.reader {
+                Reader::Client(request) => self.refuse(request, Refusal::NotLeader { leader: None }),
+                Reader::Peer(reply) => self.answer_read_index(reply, None),
+            }
         }
         if let Some(transfer) = old.transfer.filter(|_| !self.mutated(Mutant::TransferForgotten)) {
             let outcome =
@@ -237,6 +241,9 @@ impl RaftCore {
                 Effect::Respond { reply, response: Response::InstallSnapshot { .. } } => {
                     (reply, Response::InstallSnapshot { term, success: false })
                 }
+                Effect::Respond { reply, response: Response::ReadIndex { .. } } => {
+                    (reply, Response::ReadIndex { term, index: None })
+                }
                 // Campaigns of older terms are over.
                 Effect::Send { .. } => continue,
                 other => {
@@ -259,6 +266,7 @@ impl RaftCore {
     pub(super) fn set_leader(&mut self, leader: Option<Peer>) {
         if self.leader != leader {
             self.leader.clone_from(&leader);
+            self.forget_asked_leader();
             self.out.push(Effect::Notify(Event::Leader { leader }));
         }
     }
@@ -400,6 +408,7 @@ impl RaftCore {
         }
         self.storage_failed = true;
         self.become_follower(self.hard_state.term, None);
+        self.abandon_follower_reads();
         for effect in self.writes.take_held() {
             match effect {
                 Effect::Respond { reply, .. } => self.out.push(Effect::Ignore { reply }),
@@ -416,6 +425,7 @@ impl RaftCore {
             | Input::Propose { request, .. }
             | Input::Barrier { request }
             | Input::Read { request }
+            | Input::VerifyLeader { request }
             | Input::LeaseRead { request }
             | Input::Change { request, .. }
             | Input::ChangeMembership { request, .. }

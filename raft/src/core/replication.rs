@@ -5,7 +5,7 @@ use raft_types::{EntryId, LogIndex, ServerId};
 
 use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
-use super::message::{Entry, EntryKind, Request};
+use super::message::{Entry, EntryKind, Features, Request};
 use super::mutant::Mutant;
 use super::progress::{Mode, Sent};
 use super::quorum;
@@ -155,7 +155,11 @@ impl RaftCore {
             self.next_sequence += 1;
             progress.sent(sequence, now, Sent::Heartbeat);
             let to = progress.peer.clone();
-            self.out.push(Effect::Send { to, sequence, request: Request::Heartbeat { term } });
+            self.out.push(Effect::Send {
+                to,
+                sequence,
+                request: Request::Heartbeat { term, features: Features::OURS },
+            });
         }
     }
 
@@ -247,6 +251,7 @@ impl RaftCore {
         if self.mutated(Mutant::WindowLeaks) {
             return;
         }
+        self.on_read_index_failed(to, sequence);
         let waits = self.mutated(Mutant::SnapshotFailureIgnored);
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
             return;
