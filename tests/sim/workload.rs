@@ -182,7 +182,11 @@ impl World {
             _ if change && dice >= 97 => self.random_transfer(node),
             _ if change => self.random_change(node),
             0..=9 => {
-                self.read(node);
+                // Every server reads, whoever leads.
+                let anywhere = chance(&mut self.workload.registers, 500);
+                let reader =
+                    if anywhere { up[self.workload.registers.random_range(0..up.len())] } else { node };
+                self.read(reader);
             }
             10..=12 => {
                 self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
@@ -347,6 +351,9 @@ impl World {
                 let lease = matches!(outcome, Outcome::LeaseRead { .. });
                 let verdict = if lease { self.judge_lease(node) } else { Ok(()) };
                 self.judge("leases", verdict);
+                if !self.servers[node].leads() {
+                    self.cover("reads confirmed for followers");
+                }
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let who = self.servers[node].peer.id.clone();
                     let verdict = self.checks.reads.read(who.as_str(), floor, *index);
