@@ -10,21 +10,24 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `transfer`, `read`, `snapshot`.
+//! `membership`, `catch_up`, `transfer`, `read`, `snapshot`, `operator_restore`.
 
 mod append;
+mod catch_up;
 mod election;
 mod io;
 mod log;
 mod membership;
 mod message;
 mod mutant;
+mod operator_restore;
 mod progress;
 mod quorum;
 mod read;
 mod replication;
 mod role;
 mod snapshot;
+mod status;
 mod transfer;
 mod writes;
 
@@ -41,6 +44,7 @@ pub use io::{
 pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
 #[cfg(feature = "__mutants")]
 pub use mutant::Mutant;
+pub use status::{FollowerView, Status};
 
 use log::Log;
 use membership::Configurations;
@@ -76,19 +80,6 @@ pub struct RestoreError {
     pub base: EntryId,
     /// The last entry in the snapshot; zero without one.
     pub snapshot: EntryId,
-}
-
-/// What a leader knows of a follower, for observers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FollowerView {
-    /// The last entry known to be durable there and equal to the leader's.
-    pub matched: EntryId,
-    /// When the newest answered request was sent.
-    pub contact: Time,
-    /// Whether it has answered anything in this leader's term yet.
-    pub heard: bool,
-    /// Whether a snapshot is on its way to it.
-    pub snapshotting: bool,
 }
 
 /// One server's consensus state.
@@ -259,7 +250,14 @@ impl RaftCore {
             Input::ChangeMembership { request, changes, expected } => {
                 self.on_change_membership(request, &changes, expected);
             }
+            Input::AddVoter { request, id, address, expected } => {
+                self.on_add_voter(request, id, address, expected);
+            }
             Input::Transfer { request, to } => self.on_transfer(request, to),
+            Input::BeginRestore { request, above } => self.on_begin_restore(request, above),
+            Input::RestoreStored { request, meta } => self.on_restore_stored(request, meta),
+            Input::Campaign => self.on_campaign(),
+            Input::ForgetLeader => self.on_forget_leader(),
         }
     }
 
@@ -452,20 +450,6 @@ impl RaftCore {
     #[must_use]
     pub const fn log_bytes(&self) -> usize {
         self.log.bytes()
-    }
-
-    /// What the leader knows of a follower; `None` unless this is the leader and knows it.
-    #[must_use]
-    pub fn follower(&self, id: &ServerId) -> Option<FollowerView> {
-        let RoleState::Leader(leader) = &self.role else { return None };
-        let progress = leader.followers.get(id)?;
-        let term = self.log.term_at(progress.matched).unwrap_or_default();
-        Some(FollowerView {
-            matched: EntryId { term, index: progress.matched },
-            contact: progress.contact,
-            heard: progress.acknowledged > Sequence(0),
-            snapshotting: progress.mode == progress::Mode::Snapshot,
-        })
     }
 
     /// Whether [`Input::StorageFailed`] was seen.
