@@ -407,7 +407,9 @@ impl RaftCore {
             }
             leader.followers.get(id).map_or(Time::ZERO, |progress| progress.contact)
         });
-        let lost = contact.is_none_or(|contact| now.since(contact) > self.config.election_timeout);
+        let lost = contact.is_none_or(|contact| {
+            now.since(contact) > self.config.leader_lease_timeout.unwrap_or(self.config.election_timeout)
+        });
         if (lost && !self.mutated(Mutant::NoCheckQuorum)) || self.disk_stalled() {
             self.become_follower(self.hard_state.term, None);
         }

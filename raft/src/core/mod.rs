@@ -383,6 +383,12 @@ impl RaftCore {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// The first entry that is not compacted; one after the last if there is none.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.log.base().index.next()
+    }
+
     /// The last entry of the log.
     #[must_use]
     pub fn last(&self) -> EntryId {

@@ -865,3 +865,18 @@ fn requests_on_their_way_are_limited_by_count_and_by_bytes() {
         assert_eq!(net.core("a").commit_index(), net.core("a").last().index);
     }
 }
+
+#[test]
+fn a_leader_steps_down_after_its_own_limit_if_that_is_shorter() {
+    for (limit, role) in [(None, Role::Leader), (Some(Duration::from_millis(150)), Role::Follower)] {
+        let mut net = Net::new(&["a", "b", "c"], &[]);
+        net.pass(200);
+        let config = Config { leader_lease_timeout: limit, ..Config::default() };
+        net.cores.get_mut(&ServerId::from("a")).expect("a server").reload(&config);
+        net.isolated.push("a".into());
+        net.pass(300);
+        assert_eq!(net.core("a").role(), role);
+        net.pass(1500);
+        assert_ne!(net.core("a").role(), Role::Leader);
+    }
+}
