@@ -195,10 +195,11 @@ mod tests {
 
     #[test]
     fn every_bound_has_a_message_of_its_own() {
+        type Spoil = fn(&mut Config);
         let good = Config::default();
         assert_eq!(good.validate(), Ok(()));
         let millis = Duration::from_millis;
-        let cases: &[(fn(&mut Config), &str)] = &[
+        let cases: &[(Spoil, &str)] = &[
             (|c| c.heartbeat_interval = Duration::ZERO, "heartbeat_interval must be at least 1ms"),
             (
                 |c| c.election_timeout = 2 * c.heartbeat_interval,

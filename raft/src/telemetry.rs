@@ -3,6 +3,8 @@
 //! Without a recorder nothing is kept and each report costs next to nothing. Names are global: servers of one process
 //! add up. Durations are in milliseconds, as there.
 
+#![allow(clippy::disallowed_methods, reason = "measures what the driver does")]
+
 use std::time::{Duration, Instant};
 
 /// How often a loop says how busy it was, and how fine the age of the oldest entry is.

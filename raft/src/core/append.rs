@@ -40,10 +40,11 @@ impl RaftCore {
         Response::Append { term: self.hard_state.term, success, last_log, features: Features::OURS }
     }
 
-    pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, reply: ReplyToken) {
+    pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, features: Features, reply: ReplyToken) {
         let last_log = self.log.last().index;
         let refusal = self.append_refusal(last_log);
         if self.follow(from, term, reply, refusal) {
+            self.follower_reads.features = features;
             let response = self.append_response(true, last_log);
             self.respond_after_hard_state(reply, response);
         }
@@ -187,6 +188,7 @@ impl RaftCore {
         if index > self.commit || self.mutated(Mutant::CommitFalls) {
             self.commit = index;
             self.out.push(Effect::Commit { through: index });
+            self.serve_follower_reads();
         }
     }
 }

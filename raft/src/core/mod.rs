@@ -10,11 +10,12 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `catch_up`, `transfer`, `read`, `snapshot`, `operator_restore`.
+//! `membership`, `catch_up`, `transfer`, `read`, `follower_read`, `snapshot`, `operator_restore`.
 
 mod append;
 mod catch_up;
 mod election;
+mod follower_read;
 mod io;
 mod log;
 mod membership;
@@ -46,6 +47,7 @@ pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
 pub use mutant::Mutant;
 pub use status::{FollowerView, Status};
 
+use follower_read::FollowerReads;
 use log::Log;
 use membership::Configurations;
 #[cfg(not(feature = "__mutants"))]
@@ -103,6 +105,7 @@ pub struct RaftCore {
     snapshot: Option<SnapshotMeta>,
     configurations: Configurations,
     writes: Writes,
+    follower_reads: FollowerReads,
     next_sequence: u64,
     storage_failed: bool,
     mutation: Mutation,
@@ -184,6 +187,7 @@ impl RaftCore {
             applied: snapshot_last.index,
             snapshot,
             writes: Writes::new(durable, mutation),
+            follower_reads: FollowerReads::default(),
             next_sequence: 1,
             storage_failed: false,
             mutation,
@@ -245,6 +249,7 @@ impl RaftCore {
             Input::Propose { request, commands } => self.on_propose(request, commands),
             Input::Barrier { request } => self.on_barrier(request),
             Input::Read { request } => self.on_read(request),
+            Input::VerifyLeader { request } => self.on_verify_leader(request),
             Input::LeaseRead { request } => self.on_lease_read(request),
             Input::Change { request, change, expected } => self.on_change(request, &change, expected),
             Input::ChangeMembership { request, changes, expected } => {
@@ -272,7 +277,8 @@ impl RaftCore {
             Request::Append { term, prev, entries, commit } => {
                 self.on_append(from, term, prev, entries, commit, reply);
             }
-            Request::Heartbeat { term } => self.on_heartbeat(from, term, reply),
+            Request::Heartbeat { term, features } => self.on_heartbeat(from, term, features, reply),
+            Request::ReadIndex => self.on_read_index(reply),
             Request::InstallSnapshot { term, meta } => self.on_install_snapshot(from, term, meta, reply),
             Request::TimeoutNow { term } => self.on_timeout_now(&from, term, reply),
         }
@@ -306,6 +312,7 @@ impl RaftCore {
             }
             Response::InstallSnapshot { success, .. } => self.on_snapshot_response(from, sequence, success),
             Response::TimeoutNow => self.on_timeout_now_response(from, sequence),
+            Response::ReadIndex { index, .. } => self.on_read_index_response(from, sequence, index),
         }
     }
 
@@ -389,6 +396,13 @@ impl RaftCore {
         self.log.base().index.next()
     }
 
+    /// Until when nobody else can lead, by this server's clock, as far as this leader knows; `None` for all others, for a
+    /// leader that may not rely on it, and without [`Config::lease_reads`].
+    #[must_use]
+    pub fn lease(&self) -> Option<Time> {
+        self.lease_until()
+    }
+
     /// The last entry of the log.
     #[must_use]
     pub fn last(&self) -> EntryId {
@@ -470,13 +484,14 @@ impl RaftCore {
         if self.storage_failed {
             return Time::NEVER;
         }
-        match &self.role {
+        let by_role = match &self.role {
             RoleState::Leader(leader) => {
                 let transfer = leader.transfer.as_ref().map_or(Time::NEVER, |t| t.deadline);
                 leader.heartbeat_due.min(transfer)
             }
             RoleState::Follower | RoleState::Candidate(_) => self.election_deadline,
-        }
+        };
+        by_role.min(self.follower_reads.deadline())
     }
 
     fn snapshot_last(&self) -> EntryId {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use raft_types::{LogIndex, ServerId, Time};
 
 use super::catch_up::CatchUp;
-use super::io::{RequestId, Role, Sequence};
+use super::io::{ReplyToken, RequestId, Role, Sequence};
 use super::operator_restore::Restoring;
 use super::progress::Progress;
 
@@ -68,8 +68,17 @@ pub(super) struct Transfer {
 
 #[derive(Debug)]
 pub(super) struct PendingRead {
-    pub(super) request: RequestId,
+    pub(super) reader: Reader,
     pub(super) index: LogIndex,
     /// Answers to requests from this number on confirm it; `None` until a round starts after it came.
     pub(super) after: Option<Sequence>,
+}
+
+/// Who is told that a read is confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A client of this server.
+    Client(RequestId),
+    /// A server that asks on behalf of its clients.
+    Peer(ReplyToken),
 }

@@ -85,6 +85,7 @@ impl RaftCore {
             self.compact();
             self.notify_configuration();
             self.out.push(Effect::Restore { meta });
+            self.serve_follower_reads();
         }
         let response = Response::InstallSnapshot { term: self.hard_state.term, success: true };
         let effect = Effect::Respond { reply, response };

@@ -369,7 +369,7 @@ impl Actor {
             Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
             Command::Verify { reply } => {
                 metrics::counter!(telemetry::VERIFY_LEADER).increment(1);
-                Input::Read { request: self.wait(Waiter::Verify(reply)) }
+                Input::VerifyLeader { request: self.wait(Waiter::Verify(reply)) }
             }
             Command::Reload { config, reply } => {
                 let _ = reply.send(self.reload(&config));

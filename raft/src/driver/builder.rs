@@ -75,25 +75,9 @@ impl RaftBuilder {
 
         let store = Arc::clone(&snapshots);
         let restore = self.config.restore_on_start;
-        let recover = move || -> Result<_, StartError> {
-            let recovered = log_store.recover()?;
-            let snapshot = store.latest()?;
-            if let Some(meta) = &snapshot {
-                if restore {
-                    let since = std::time::Instant::now();
-                    let (_, mut state) = store.open(meta.last)?;
-                    state_machine.restore(&mut *state).map_err(StartError::Restore)?;
-                    telemetry::restored(since);
-                }
-                state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
-            }
-            let persisted = Persisted {
-                hard_state: recovered.hard_state,
-                snapshot,
-                base: recovered.base,
-                entries: recovered.entries,
-            };
-            Ok((log_store, state_machine, persisted))
+        let recover = move || {
+            let persisted = recover(&mut *log_store, &*store, &mut *state_machine, restore)?;
+            Ok::<_, StartError>((log_store, state_machine, persisted))
         };
         let (log_store, state_machine, persisted) =
             tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
@@ -141,6 +125,32 @@ impl RaftBuilder {
             }),
         })
     }
+}
+
+/// Reads log and snapshot, and brings the state machine to the snapshot if it wants that.
+fn recover(
+    log_store: &mut dyn LogStore,
+    snapshots: &dyn SnapshotStore,
+    state_machine: &mut dyn StateMachine,
+    restore: bool,
+) -> Result<Persisted, StartError> {
+    let recovered = log_store.recover()?;
+    let snapshot = snapshots.latest()?;
+    if let Some(meta) = &snapshot {
+        if restore {
+            let since = std::time::Instant::now();
+            let (_, mut state) = snapshots.open(meta.last)?;
+            state_machine.restore(&mut *state).map_err(StartError::Restore)?;
+            telemetry::restored(since);
+        }
+        state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
+    }
+    Ok(Persisted {
+        hard_state: recovered.hard_state,
+        snapshot,
+        base: recovered.base,
+        entries: recovered.entries,
+    })
 }
 
 impl Raft {

@@ -109,7 +109,7 @@ impl Raft {
     pub async fn bootstrap(&self, configuration: Configuration) -> Result<(), BootstrapError> {
         self.ask(|reply| Command::Bootstrap { configuration, reply })
             .await
-            .unwrap_or_else(|_| Err(BootstrapError::Stopped))
+            .unwrap_or(Err(BootstrapError::Stopped))
     }
 
     /// Whether this server has a term, a log or a snapshot: it was bootstrapped, or joined a cluster.
@@ -119,11 +119,16 @@ impl Raft {
         metrics.term.0 > 0 || metrics.last.index.0 > 0
     }
 
-    /// After this, reads of this server's state machine see every command acknowledged before the call. Asks a quorum
-    /// whether this server still leads; writes nothing.
+    /// After this, reads of this server's state machine see every command acknowledged before the call, on any server of the
+    /// cluster, voter or not: the leader has a quorum confirm that it still leads; any other server asks the leader to do
+    /// so for it, then waits until it has applied what the leader had committed. Reads so never go back, also where one
+    /// client asks several servers. Writes nothing; costs one round trip on the leader, two elsewhere. Reads that wait share
+    /// rounds, so many cost hardly more than one.
+    ///
+    /// On a server that does not lead this ends within two election timeouts, or once what was confirmed is applied.
     ///
     /// # Errors
-    /// See [`ReadError`]. Safe to drop.
+    /// See [`ReadError`]; where the leader is of another implementation, only it can serve. Safe to drop.
     pub async fn linearizable_read(&self) -> Result<LogIndex, ReadError> {
         self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
@@ -153,7 +158,7 @@ impl Raft {
         Ok(reload.await.map_err(|_| ReloadError::Stopped)??)
     }
 
-    /// Like [`Raft::linearizable_read`], but by lease where one is held ([`Config::lease_reads`]): no message is sent. Read
+    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`]): no message is sent. Read
     /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
     /// # Errors
@@ -168,7 +173,7 @@ impl Raft {
     /// See [`TransferError`]. Dropping the future does not undo the call.
     pub async fn transfer_leadership(&self, to: Option<ServerId>) -> Result<(), TransferError> {
         let transfer = self.ask(|reply| Command::Transfer { to, reply });
-        transfer.await.unwrap_or_else(|_| Err(TransferError::Stopped))
+        transfer.await.unwrap_or(Err(TransferError::Stopped))
     }
 
     /// Takes a snapshot now and shortens the log behind it.
@@ -176,7 +181,7 @@ impl Raft {
     /// # Errors
     /// See [`SnapshotError`]. Dropping the future does not undo the call.
     pub async fn snapshot(&self) -> Result<SnapshotMeta, SnapshotError> {
-        self.ask(|reply| Command::Snapshot { reply }).await.unwrap_or_else(|_| Err(SnapshotError::Stopped))
+        self.ask(|reply| Command::Snapshot { reply }).await.unwrap_or(Err(SnapshotError::Stopped))
     }
 
     /// Opens a stored snapshot to read its state, from blocking code: the one that [`Raft::snapshot`] answered, or the newest,

@@ -75,7 +75,7 @@ impl Actor {
         tokio::task::spawn_blocking(move || {
             let since = Instant::now();
             let Outside { meta: of_origin, state, reply } = outside;
-            let result = store(&*snapshots, meta, of_origin.size, state);
+            let result = store(&*snapshots, &meta, of_origin.size, state);
             telemetry::took(telemetry::USER_RESTORE, since);
             let _ = reports.blocking_send(Report::RestoreStored { result, reply });
         });
@@ -117,11 +117,11 @@ impl Actor {
 
 fn store(
     snapshots: &dyn SnapshotStore,
-    meta: SnapshotMeta,
+    meta: &SnapshotMeta,
     size: u64,
     mut state: Box<dyn Read + Send>,
 ) -> Result<SnapshotMeta, RestoreError> {
-    let mut sink = snapshots.create(&meta)?;
+    let mut sink = snapshots.create(meta)?;
     let mut chunk = vec![0; CHUNK];
     let mut read = 0;
     loop {
