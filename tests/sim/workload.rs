@@ -531,6 +531,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",
+        Outcome::RestoreBegun { .. } | Outcome::Restored { .. } => "restores",
         Outcome::Refused(Refusal::NotLeader { .. }) => "refused: not leader",
         Outcome::Refused(Refusal::LeadershipLost) => "refused: leadership lost",
         Outcome::Refused(Refusal::TransferInProgress) => "refused: transfer in progress",
