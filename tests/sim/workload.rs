@@ -119,6 +119,15 @@ impl Workload {
         }
     }
 
+    /// Takes back a change of members that no server has heard of yet. False for anything else.
+    pub(crate) fn withdraws(&mut self, input: &Input) -> bool {
+        let (Input::Change { request, .. } | Input::ChangeMembership { request, .. }) = input else {
+            return false;
+        };
+        self.pending.remove(request);
+        true
+    }
+
     /// Whether nobody waits for anything.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -188,7 +197,11 @@ impl World {
             _ if change => self.random_change(node),
             0..=6 if self.options.config.lease_reads => self.random_lease_read(node),
             0..=9 => {
-                self.read(node);
+                // Every server reads, whoever leads.
+                let anywhere = chance(&mut self.workload.registers, 500);
+                let reader =
+                    if anywhere { up[self.workload.registers.random_range(0..up.len())] } else { node };
+                self.read(reader);
             }
             10..=12 => {
                 self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
@@ -339,6 +352,9 @@ impl World {
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
             Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
+                if !self.servers[node].leads() {
+                    self.cover("reads confirmed for followers");
+                }
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let reading = Reading { index: *index, floor, key, began, until: Time::NEVER };
                     if let Outcome::LeaseRead { until, .. } = outcome {

@@ -300,7 +300,10 @@ impl World {
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
             Event::Ask { node, epoch, input } => {
-                if self.is_current(node, epoch) {
+                // Nobody adds a server that was lost while the request waited in a socket.
+                let too_late =
+                    self.servers.iter().any(|server| server.lost) && self.workload.withdraws(&input);
+                if self.is_current(node, epoch) && !too_late {
                     self.step(node, *input);
                 }
             }
@@ -405,6 +408,9 @@ impl World {
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
         let request = received.request.clone();
+        if request == Request::ReadIndex {
+            self.checks.contact.read_index(reply, self.now);
+        }
         self.servers[node].received.insert(reply, received);
         self.step(node, Input::Request { from, request, reply });
     }

@@ -190,9 +190,6 @@ impl RaftCore {
     /// Another leader is followed, or none. What is confirmed already stays: it holds whoever leads.
     pub(super) fn forget_asked_leader(&mut self) {
         self.follower_reads.features = Features::default();
-        if self.mutated(Mutant::FollowerReadsForgotten) {
-            return;
-        }
         let unconfirmed = self.follower_reads.take_unconfirmed();
         self.refuse_reads(unconfirmed, &Refusal::NotLeader { leader: None });
     }
@@ -205,7 +202,8 @@ impl RaftCore {
     }
 
     fn refuse_reads(&mut self, reads: Vec<Wait>, refusal: &Refusal) {
-        for wait in reads {
+        let forgotten = self.mutated(Mutant::FollowerReadsForgotten);
+        for wait in reads.into_iter().filter(|_| !forgotten) {
             self.refuse(wait.request, refusal.clone());
         }
     }

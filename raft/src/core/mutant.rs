@@ -238,7 +238,7 @@ pub enum Mutant {
     ReadIndexUnconfirmed,
     /// L13: a read on a follower is served at the follower's own commit index.
     ReadAtOwnCommit,
-    /// R19: a server that loses its leader does not answer the reads that waited for it.
+    /// R19, C2: a read on a follower that cannot be confirmed is forgotten.
     FollowerReadsForgotten,
     /// S11: the commit index follows the leader's down.
     CommitFalls,
