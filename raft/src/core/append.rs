@@ -88,7 +88,7 @@ impl RaftCore {
             self.respond_after_hard_state(reply, refusal);
             return;
         }
-        if self.is_full_for(&entries) {
+        if self.is_full_for(&entries, commit.min(at.index)) {
             // The commit index comes all the same, for only what is committed can be applied and make room.
             self.commit_through(commit.min(at.index));
             self.out.push(Effect::Ignore { reply });
@@ -112,10 +112,17 @@ impl RaftCore {
 
     /// Whether there is no memory for more entries after the last one: the state machine or the snapshots do not keep up. The
     /// leader tries again with each heartbeat.
-    fn is_full_for(&self, entries: &[Entry]) -> bool {
+    ///
+    /// What is not committed does not count: room for it comes only with more entries, which commit it. It is bounded by
+    /// what leaders take.
+    fn is_full_for(&self, entries: &[Entry], commit: LogIndex) -> bool {
+        let limit = self.config.log_bytes_max;
         let news = entries.iter().find(|entry| self.log.term_at(entry.id.index) != Some(entry.id.term));
-        news.is_some_and(|entry| entry.id.index > self.log.last().index)
-            && self.log.bytes() >= self.config.log_bytes_max
+        let grows = news.is_some_and(|entry| entry.id.index > self.log.last().index);
+        grows && self.log.bytes() >= limit && {
+            let uncommitted = self.log.iter_from(commit.max(self.commit).next()).map(Entry::size);
+            self.log.bytes() - uncommitted.sum::<usize>() >= limit
+        }
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.
