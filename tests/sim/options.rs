@@ -50,6 +50,8 @@ pub struct Options {
     pub files: bool,
     /// The size of the log's segments.
     pub segment_bytes: u64,
+    /// The only checker whose findings count; all of them when `None`.
+    pub only: Option<&'static str>,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -94,6 +96,7 @@ impl Options {
             drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
+            only: None,
             mutant: None,
             trace: false,
         }
@@ -125,6 +128,7 @@ impl Options {
             drift: 0,
             files: true,
             segment_bytes: 4096,
+            only: None,
             mutant: None,
             trace: false,
         }

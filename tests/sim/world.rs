@@ -25,6 +25,7 @@ use crate::network::Network;
 use crate::options::Options;
 use crate::random::{Random, between, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
+use crate::spec::trace::{self, Heard, Made, Trace};
 use crate::workload::Workload;
 
 pub use event::Event;
@@ -73,6 +74,8 @@ pub struct World {
     pub network: Network,
     /// The checkers.
     pub checks: Checks,
+    /// The run in the words of the specification.
+    pub specification: Trace,
     /// What clients asked for.
     pub workload: Workload,
     /// What went wrong, if anything.
@@ -119,6 +122,7 @@ impl World {
             now: Time::from_millis(1),
             network: Network::new(&options),
             checks: Checks::default(),
+            specification: Trace::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
             failure: None,
@@ -229,6 +233,7 @@ impl World {
     pub fn judge(&mut self, check: &'static str, verdict: Verdict) {
         if let Err(sentence) = verdict
             && self.failure.is_none()
+            && self.options.only.is_none_or(|only| only == check)
         {
             self.trace(|| format!("FAILED {check}: {sentence}"));
             self.failure = Some(Failure { check, sentence, at: self.now });
@@ -382,7 +387,10 @@ impl World {
             }
             self.judge_stored(node, &snapshot);
             match self.servers[node].disk.store(snapshot) {
-                Ok(Some(_)) => {}
+                Ok(Some(meta)) => {
+                    let verdict = self.specification.stored(node, &meta);
+                    self.judge("specification", verdict);
+                }
                 Ok(None) => {
                     self.cover("snapshots that could not be stored");
                     let after = self.options.delay.1;
@@ -451,6 +459,8 @@ impl World {
                 }
                 Err(sentence) => return self.judge("disk", Err(sentence)),
             }
+            let verdict = self.specification.synced(node, through, &self.servers[node].disk);
+            self.judge("specification", verdict);
         }
         if told {
             self.step(node, Input::Persisted { through });
@@ -468,12 +478,22 @@ impl World {
         self.workload.hears(core, &input, node);
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
+        let heard = trace::heard(&input);
         let mut effects = Vec::new();
         core.step(local, input, &mut effects);
         if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
             self.judge("stability", Err(sentence));
         }
+        let specified = self.specify(node, &heard, &effects);
         self.take_in(node, before, effects);
+        self.judge("specification", specified);
+    }
+
+    /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
+    /// exactly what is wrong.
+    fn specify(&mut self, node: usize, heard: &Heard, effects: &[raft::core::Effect]) -> Verdict {
+        let SimServer { core: Some(core), received, .. } = &self.servers[node] else { return Ok(()) };
+        self.specification.stepped(heard, &Made { node, core, effects, received })
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
@@ -541,6 +561,7 @@ impl World {
             base: server.log.base,
             entries: server.log.entries.iter().cloned().collect(),
         };
+        let specified = self.specification.restarts(node, &persisted);
         let mut effects = Vec::new();
         let mutant = self.options.mutant.and_then(Mutant::core);
         let me = server.peer.clone();
@@ -562,7 +583,9 @@ impl World {
                 if !effects.is_empty() {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
+                let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));
                 self.take_in(node, before, effects);
+                self.judge("specification", specified);
             }
             Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),
         }

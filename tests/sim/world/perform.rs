@@ -36,7 +36,9 @@ impl World {
         let verdict = self.checks.writes(&Step { node, before, servers: &self.servers }, &write);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
-            return;
+            if self.failure.is_some() {
+                return;
+            }
         }
         if write.truncate_from.is_some() {
             self.cover("truncations");
@@ -282,7 +284,11 @@ impl World {
         self.cover("snapshots taken");
         self.servers[node].disk.writing = None;
         match self.servers[node].disk.store(snapshot) {
-            Ok(Some(meta)) => self.step(node, Input::SnapshotTaken { meta }),
+            Ok(Some(meta)) => {
+                let verdict = self.specification.stored(node, &meta);
+                self.judge("specification", verdict);
+                self.step(node, Input::SnapshotTaken { meta });
+            }
             Ok(None) => self.cover("snapshots that could not be stored"),
             Err(sentence) => self.judge("disk", Err(sentence)),
         }
