@@ -1,4 +1,4 @@
-//! The simulator's command line: `swarm`, `replay`, `mutants`.
+//! The simulator's command line: `swarm`, `replay`, `mutants`, `explore`.
 #![allow(clippy::disallowed_methods, reason = "says how fast the simulator is")]
 
 use std::io::IsTerminal;
@@ -7,12 +7,19 @@ use std::time::Instant;
 
 use simulation::mutant::Mutant;
 use simulation::options::Options;
+use simulation::spec::Rules;
+use simulation::spec::explore::{Bounds, Progress, Violation, explore};
 use simulation::swarm::{Totals, hunt_all, run, swarm_of};
 
 const USAGE: &str = "usage:
   sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model]   run N seeds
   sim replay --seed S [--events E] [--mutant NAME] [--model] [--quiet]   run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E] [--table]     plant each known defect and look for it
+  sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER]   plant each known defect and look for it
+  sim explore [--servers N] [--changes N] [--terms N] [--log N] [--single] [--without RULE] [--states MAX] [--threads T]
+                                                                 look at every state of the specification within bounds
+--single: no joint configurations
+--without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
+  one-server-at-a-time, newer-log-wins
 --model: a model of the disks instead of the real stores on simulated disks (faster)";
 
 /// Events before the faults stop, unless asked otherwise.
@@ -45,6 +52,7 @@ fn main() -> ExitCode {
         "swarm" => run_swarm(&arguments),
         "replay" => replay(&arguments),
         "mutants" => mutants(&arguments),
+        "explore" => search(&arguments),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -145,15 +153,16 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn mutants(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--table"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--table", "--only"])?;
     let table = arguments.text("--table").is_some();
+    let only = arguments.text("--only").map(|name| &*name.to_owned().leak());
     let seeds = arguments.number("--seeds", 400)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
     quiet_panics();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let all: Vec<Mutant> = Mutant::all().collect();
-    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads);
+    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads, only);
     let (mut found, mut rare) = (0, 0);
     for (mutant, hunted) in all.iter().zip(hunts) {
         let name = mutant.name();
@@ -176,5 +185,58 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
         }
     }
     println!("found {found} of {}", all.len());
-    Ok(found + rare == all.len())
+    Ok(only.is_some() || found + rare == all.len())
+}
+
+fn search(arguments: &Arguments) -> Result<bool, String> {
+    arguments.known(&[
+        "--servers", "--changes", "--terms", "--log", "--single", "--without", "--states", "--threads",
+    ])?;
+    let count = |name, default| arguments.number(name, default);
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u64;
+    let rules = match arguments.text("--without") {
+        Some(name) => Rules::default().without(name).ok_or_else(|| format!("no rule is called {name:?}"))?,
+        None => Rules::default(),
+    };
+    let within = |name, default, most: u64| {
+        count(name, default).and_then(|n| {
+            if (1..=most).contains(&n) { Ok(n) } else { Err(format!("{name} is 1 to {most}, not {n}")) }
+        })
+    };
+    let bounds = Bounds {
+        servers: usize::try_from(within("--servers", 3, 6)?).unwrap_or(6),
+        changes: u8::try_from(count("--changes", 2)?.min(100)).unwrap_or(100),
+        terms: within("--terms", 3, 60)?,
+        log: usize::try_from(within("--log", 4, 60)?).unwrap_or(60),
+        joint: arguments.text("--single").is_none(),
+        rules,
+        states: count("--states", 400_000_000)?,
+        threads: usize::try_from(count("--threads", processors)?).unwrap_or(1),
+    };
+    println!("{bounds:#?}");
+    let began = Instant::now();
+    let outcome = explore(&bounds, |progress| print_progress(progress, began.elapsed().as_secs_f64()));
+    if let Some(violation) = &outcome.violation {
+        print_violation(violation);
+    }
+    let said = if outcome.exhausted { "every state within the bounds was seen" } else { "not every state was seen" };
+    println!("{} states, {said}", outcome.progress.states);
+    Ok(outcome.violation.is_none() && outcome.exhausted)
+}
+
+fn print_progress(progress: &Progress, seconds: f64) {
+    let Progress { depth, states, steps, frontier } = progress;
+    println!("depth {depth:>3}: {states:>11} states, {steps:>12} steps, {frontier:>9} to go on from, {seconds:>7.1} s");
+}
+
+fn print_violation(violation: &Violation) {
+    println!("{} is broken: {}", violation.invariant, violation.sentence);
+    for (number, actions) in violation.path.iter().enumerate() {
+        let actions: Vec<String> = actions.iter().map(|action| format!("{action:?}")).collect();
+        println!("{:>4}. {}", number + 1, actions.join(", then "));
+    }
+    for (node, server) in violation.end.servers.iter().enumerate() {
+        println!("{node}: {:?} in term {}, log {:?}", server.role, server.term, server.log);
+    }
+    println!("committed: {:?}", violation.end.decided);
 }

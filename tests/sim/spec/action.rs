@@ -35,6 +35,8 @@ pub enum Action {
     Speak {
         /// Which server.
         node: Node,
+        /// The term.
+        term: Term,
     },
     /// A server takes in a request for its vote, and grants it.
     HandleVote {
@@ -157,7 +159,7 @@ impl Action {
             | Self::Timeout { node }
             | Self::RequestVote { node }
             | Self::UpdateTerm { node, .. }
-            | Self::Speak { node }
+            | Self::Speak { node, .. }
             | Self::HandleVote { node, .. }
             | Self::SendVote { node }
             | Self::BecomeLeader { node }
@@ -199,7 +201,10 @@ impl Action {
                 need(term > server.term, "terms only grow")?;
                 need(state.sent.terms.contains(&term), "nobody ever spoke in that term")
             }
-            Self::Speak { node } => need(state.durable_vote(node).0 >= server.term, DURABLE_TERM),
+            Self::Speak { node, term } => {
+                need(term <= server.term, "nobody speaks in a term that it never entered")?;
+                need(state.durable_vote(node).0 >= term, DURABLE_TERM)
+            }
             Self::HandleVote { candidate, .. } => may_vote(state, server, candidate, rules),
             Self::SendVote { node } => {
                 need(server.voted_for.is_some(), "a vote is for somebody")?;
@@ -291,7 +296,7 @@ impl Action {
                 server.role = Role::Follower;
                 server.vote(term, None);
             }
-            Self::Speak { .. } => _ = sent.terms.insert(server.term),
+            Self::Speak { term, .. } => _ = sent.terms.insert(term),
             Self::HandleVote { candidate, .. } => {
                 if server.voted_for.is_none() {
                     server.vote(server.term, Some(candidate));

@@ -19,6 +19,7 @@
 //! To the specification they are steps in which nothing changes.
 
 pub mod action;
+pub mod explore;
 pub mod invariants;
 pub mod trace;
 
@@ -32,8 +33,14 @@ pub use action::Action;
 pub type Node = usize;
 
 /// A set of servers, numbered below 64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nodes(pub u64);
+
+impl std::fmt::Debug for Nodes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
 
 impl Nodes {
     /// The servers with these numbers.

@@ -551,13 +551,17 @@ impl Step<'_, '_> {
         let node = self.made.node;
         match term {
             None => Ok(()),
-            Some(term) if term == self.spec().term => self.act(Action::Speak { node }),
+            Some(term) if term == self.spec().term => self.act(Action::Speak { node, term }),
             Some(term) => Err(format!("s{node} speaks in term {term}, but is in {}", self.spec().term)),
         }
     }
 
     fn answers(&mut self, received: &Received, response: &Response) -> Verdict {
         let node = self.made.node;
+        if let Response::PreVote { term, .. } = response {
+            // It may have waited for the disk, and promises nothing.
+            return self.act(Action::Speak { node, term: *term });
+        }
         self.speaks(response.term())?;
         match (&received.request, response) {
             (Request::Vote { .. }, Response::Vote { granted: true, .. }) => {
