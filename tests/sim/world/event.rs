@@ -4,6 +4,7 @@ use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
+use crate::pilot::Flying;
 use crate::server::Received;
 
 /// Something that will happen.
@@ -113,6 +114,8 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// Something beside Raft: autopilot, its application, machines.
+    Flying(Box<Flying>),
     /// A client does something.
     Client,
     /// A fault begins.
@@ -162,7 +165,7 @@ impl Ord for Scheduled {
 }
 
 /// The server whose process must run for this to happen.
-pub(super) const fn node_of(event: &Event) -> Option<usize> {
+pub(super) fn node_of(event: &Event) -> Option<usize> {
     match event {
         Event::Wake { node, .. }
         | Event::Deliver { node, .. }
@@ -173,6 +176,7 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::Restored { node, .. }
         | Event::Ask { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
+        Event::Flying(flying) => flying.node(),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
