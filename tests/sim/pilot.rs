@@ -201,6 +201,8 @@ pub struct Fleet {
     pub refused: Option<(ServerId, Time)>,
     /// Until when people have switched reconciliation off.
     pub switched_off_until: Time,
+    /// A person changes members between the next decision and its step.
+    pub rival_next: bool,
     /// The server that decides next stands still for this long before it acts.
     pub freeze_next: Option<Duration>,
     pub(crate) next_pilot: u64,
@@ -221,6 +223,7 @@ impl Fleet {
             kept_out: BTreeSet::new(),
             refused: None,
             switched_off_until: Time::ZERO,
+            rival_next: false,
             freeze_next: None,
             next_pilot: 0,
         }
@@ -232,6 +235,7 @@ impl Fleet {
         self.ills.clear();
         self.refused = None;
         self.switched_off_until = Time::ZERO;
+        self.rival_next = false;
         self.freeze_next = None;
     }
 }

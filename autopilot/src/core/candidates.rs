@@ -191,8 +191,12 @@ fn grace(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState) -> Re
     if inputs.mode == Mode::Prune || left_on_purpose || mutated(Mutant::NoGrace) {
         return Ok(());
     }
+    let silent_for = silent_for(inputs, server);
+    if silent_for <= input.config.last_contact_threshold {
+        return Err(Reason::StillAnswers { last_contact: silent_for });
+    }
     let (required, down_for) = (input.stabilization(), inputs.now.since(server.health.stable_since));
-    match required.saturating_sub(down_for.min(silent_for(inputs, server))) {
+    match required.saturating_sub(down_for.min(silent_for)) {
         Duration::ZERO => Ok(()),
         left => Err(Reason::Grace { left, required }),
     }

@@ -55,8 +55,6 @@ pub enum Mutant {
     LeaderRemoved,
     /// A06, A11: the reported tolerance counts dead voters.
     ToleranceCountsTheDead,
-    /// A12, M01: members change before an entry of the own term is committed.
-    ActsBeforeReady,
     /// A16, M02: the next step does not wait for the change before.
     ActsWhileChanging,
     /// A12, L7: a change does not say on which configuration it was decided.
@@ -104,7 +102,6 @@ impl Mutant {
         Self::LeaderDemoted,
         Self::LeaderRemoved,
         Self::ToleranceCountsTheDead,
-        Self::ActsBeforeReady,
         Self::ActsWhileChanging,
         Self::ConfigurationIndexIgnored,
         Self::OldDecisionsPerformed,

@@ -62,7 +62,7 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
     if inputs.config.is_none() && !mutated(Mutant::ActsWithoutConfig) {
         return Some(Reason::NoConfig);
     }
-    if !view.ready && !mutated(Mutant::ActsBeforeReady) {
+    if !view.ready {
         return Some(Reason::LeaderNotReady);
     }
     if !view.configuration_committed && !mutated(Mutant::ActsWhileChanging) {

@@ -98,7 +98,8 @@ impl<'a> Safety<'a> {
         if !self.capabilities.transfer {
             return Err(Reason::Unsupported { what: String::from("hand over leadership") });
         }
-        fit(server)
+        fit(server)?;
+        self.quorum_before()
     }
 
     /// How long the healthy server has to wait for its vote yet.

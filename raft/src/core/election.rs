@@ -128,7 +128,8 @@ impl RaftCore {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let granted =
             |id: &ServerId| candidate.granted.contains(id) || self.counts_unseen(Mutant::ElectedOneShort, id);
-        if !quorum::has_quorum(self.configuration(), granted) {
+        let electorate = self.electorate(&[Mutant::JointElectedByNewOnly, Mutant::JointElectedByOldOnly]);
+        if !quorum::has_quorum(&electorate, granted) {
             return;
         }
         if candidate.pre_vote {
@@ -380,7 +381,7 @@ impl RaftCore {
     pub(super) fn check_quorum(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let now = self.now;
-        let electorate = self.electorate(Mutant::NonvotersKeepLeader);
+        let electorate = self.electorate(&[Mutant::NonvotersKeepLeader, Mutant::JointQuorumOfNewOnly]);
         let contact = quorum::reached_by_quorum(&electorate, |id| {
             if *id == self.me.id || self.counts_unseen(Mutant::CheckQuorumOneShort, id) {
                 return now;

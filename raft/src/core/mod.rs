@@ -385,6 +385,13 @@ impl RaftCore {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// Until when nobody else can lead, by this server's clock, as far as this leader knows; `None` for all others, for a
+    /// leader that may not rely on it, and without [`Config::lease_reads`].
+    #[must_use]
+    pub fn lease(&self) -> Option<Time> {
+        self.lease_until()
+    }
+
     /// The last entry of the log.
     #[must_use]
     pub fn last(&self) -> EntryId {

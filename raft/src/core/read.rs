@@ -58,7 +58,8 @@ impl RaftCore {
         if !usable || self.disk_stalled() {
             return None;
         }
-        let sent = quorum::reached_by_quorum(self.configuration(), |id| {
+        let electorate = self.electorate(&[Mutant::JointLeaseByNewOnly]);
+        let sent = quorum::reached_by_quorum(&electorate, |id| {
             if *id == self.me.id || self.counts_unseen(Mutant::LeaseOneShort, id) {
                 return self.now;
             }
@@ -98,7 +99,7 @@ impl RaftCore {
     pub(super) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let Some(round) = leader.read_round else { return };
-        let electorate = self.electorate(Mutant::NonvotersConfirmReads);
+        let electorate = self.electorate(&[Mutant::NonvotersConfirmReads, Mutant::JointReadsByNewOnly]);
         let confirmed = quorum::reached_by_quorum(&electorate, |id| {
             if *id == self.me.id || self.counts_unseen(Mutant::ReadsOneShort, id) {
                 Sequence(u64::MAX)

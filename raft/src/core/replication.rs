@@ -272,7 +272,11 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return };
         let unsynced = self.mutated(Mutant::CountsItselfUnsynced);
         let durable = if unsynced { self.log.last().index } else { self.writes.durable() };
-        let electorate = self.electorate(Mutant::NonvotersCommit);
+        let electorate = self.electorate(&[
+            Mutant::NonvotersCommit,
+            Mutant::JointCommitsByNewOnly,
+            Mutant::JointCommitsByOldOnly,
+        ]);
         let reached = quorum::reached_by_quorum(&electorate, |id| {
             if *id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, id) {
                 durable

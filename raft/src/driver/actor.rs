@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerId, Term, Time};
+use raft_types::{LogIndex, ServerId, Term, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,16 +17,18 @@ use tracing::{debug, error, info, warn};
 use super::LeaseRead;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
-use super::observation::{Observation, Observers, Source};
+use super::observation::{Observation, Observers};
 use super::observe::{Leadership, Metrics, metrics_of};
+use super::queues::{Command, Report, take_waiting};
 use super::reads::{Reader, Reads};
+use super::views::Views;
 use super::waiters::Waiter;
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
     Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Response, Role,
     Sequence, SnapshotMeta, Write,
 };
-use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
+use crate::error::{ProposeError, ReadError, SnapshotError};
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
 use crate::transport::{Incoming, Responder, SendError, Transport};
@@ -35,72 +37,12 @@ use crate::transport::{Incoming, Responder, SendError, Transport};
 const BATCH: usize = 1024;
 /// Bytes of entries handed to the state machine at a time, beyond the first.
 const APPLY_BYTES: usize = 4 << 20;
-/// How far apart routine metrics are.
-const METRICS_INTERVAL: Duration = Duration::from_millis(20);
 /// How long stopping waits for a thread that is stuck in a system call.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Reports that may wait before the core.
 const REPORTS: usize = 64;
 
-/// What clients ask.
-pub(super) enum Command {
-    Propose {
-        data: Bytes,
-        extensions: Bytes,
-        reply: ApplyReply,
-    },
-    Barrier {
-        reply: ApplyReply,
-    },
-    Read {
-        reply: oneshot::Sender<Result<LogIndex, ReadError>>,
-    },
-    Verify {
-        reply: oneshot::Sender<Result<(), ReadError>>,
-    },
-    Reload {
-        config: ReloadableConfig,
-        reply: oneshot::Sender<Result<(), ConfigError>>,
-    },
-    LeaseRead {
-        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
-    },
-    Bootstrap {
-        configuration: Configuration,
-        reply: oneshot::Sender<Result<(), BootstrapError>>,
-    },
-    Change {
-        change: ConfigurationChange,
-        expected: Option<LogIndex>,
-        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
-    },
-    Transfer {
-        to: Option<ServerId>,
-        reply: oneshot::Sender<Result<(), TransferError>>,
-    },
-    ChangeMembership {
-        changes: Vec<ConfigurationChange>,
-        expected: Option<LogIndex>,
-        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
-    },
-    Snapshot {
-        reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
-    },
-}
-
 type LeaseReply = oneshot::Sender<Result<LeaseRead, ReadError>>;
-
-/// What the threads report.
-pub(super) enum Report {
-    Persisted { through: crate::core::WriteId },
-    StorageFailed { error: StorageError },
-    Applied { index: LogIndex },
-    Restored { last: EntryId },
-    SnapshotStarted,
-    SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
-    SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
-    SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
-}
 
 struct Pending {
     index: LogIndex,
@@ -111,7 +53,7 @@ struct Pending {
 pub(super) struct Actor {
     pub(super) core: RaftCore,
     pub(super) config: Config,
-    start: Instant,
+    pub(super) start: Instant,
     effects: Vec<Effect>,
     transport: Arc<dyn Transport>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
@@ -133,20 +75,12 @@ pub(super) struct Actor {
     reads: Reads,
     reports: mpsc::Receiver<Report>,
     pub(super) report_sender: mpsc::Sender<Report>,
-    metrics: watch::Sender<Arc<Metrics>>,
-    metrics_due: Time,
-    metrics_now: bool,
-    leadership: watch::Sender<Leadership>,
-    reloadable: watch::Sender<ReloadableConfig>,
+    pub(super) metrics: watch::Sender<Arc<Metrics>>,
+    pub(super) metrics_due: Time,
+    pub(super) metrics_now: bool,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) reloadable: watch::Sender<ReloadableConfig>,
     pub(super) observers: Observers,
-}
-
-/// What the handle reads without asking.
-pub(super) struct Views {
-    pub(super) metrics: watch::Receiver<Arc<Metrics>>,
-    pub(super) leadership: watch::Receiver<Leadership>,
-    pub(super) reloadable: watch::Receiver<ReloadableConfig>,
-    pub(super) observations: Source,
 }
 
 impl Actor {
@@ -246,7 +180,7 @@ impl Actor {
         self.stop().await;
     }
 
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
@@ -615,35 +549,6 @@ impl Actor {
         None
     }
 
-    /// Whoever is told that something changed must find it changed.
-    fn publish_now(&mut self) {
-        self.metrics_now = true;
-        self.publish();
-    }
-
-    fn publish(&mut self) {
-        let now = self.now();
-        if !self.metrics_now && now < self.metrics_due {
-            return;
-        }
-        if self.metrics_now {
-            self.metrics_now = false;
-            let leadership = match self.core.role() {
-                Role::Leader => Leadership::Leader { term: self.core.term() },
-                Role::Follower | Role::Candidate => {
-                    Leadership::Follower { leader: self.core.leader().cloned() }
-                }
-            };
-            self.leadership.send_if_modified(|old| {
-                let changed = *old != leadership;
-                *old = leadership;
-                changed
-            });
-        }
-        self.metrics.send_replace(Arc::new(metrics_of(&self.core, self.start)));
-        self.metrics_due = now + METRICS_INTERVAL;
-    }
-
     async fn stop(self) {
         self.transport.shutdown();
         let Self { disk, apply, reports, pending, waiters, reads, replies, snapshot_waiters, .. } = self;
@@ -653,13 +558,5 @@ impl Actor {
         if tokio::time::timeout(STOP_LIMIT, stop).await.is_err() {
             warn!("the disk or the state machine does not return; its thread was left behind");
         }
-    }
-}
-
-fn take_waiting<T>(queue: &mut mpsc::Receiver<T>, into: &mut Vec<T>, most: usize) {
-    while into.len() < most
-        && let Ok(item) = queue.try_recv()
-    {
-        into.push(item);
     }
 }

@@ -8,8 +8,8 @@ use raft_types::EntryId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Applied;
-use super::actor::Report;
 use super::disk::unless_it_panics;
+use super::queues::Report;
 use crate::core::{Entry, EntryKind, SnapshotMeta};
 use crate::error::ProposeError;
 use crate::state_machine::StateMachine;

@@ -5,7 +5,7 @@ use std::{io, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::actor::Report;
+use super::queues::Report;
 use crate::core::Write;
 use crate::storage::{LogStore, StorageError};
 

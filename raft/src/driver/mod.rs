@@ -7,39 +7,38 @@
 
 mod actor;
 mod apply;
+mod builder;
 mod disk;
+mod members;
 mod observation;
 mod observe;
+mod queues;
 mod reads;
 mod snapshots;
 mod stats;
+mod views;
 mod waiters;
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerAddress, ServerId, Time};
-use rand::RngExt;
+use raft_types::{Configuration, EntryId, LogIndex, ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use crate::config::{Config, ReloadableConfig};
-use crate::core::{Peer, Persisted, RaftCore, SnapshotMeta};
-use crate::error::{
-    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, SnapshotError, StartError,
-    TransferError,
-};
-use crate::state_machine::StateMachine;
-use crate::storage::{LogStore, SnapshotStore, StorageError};
-use crate::transport::Transport;
+use crate::config::ReloadableConfig;
+use crate::core::{Peer, SnapshotMeta};
+use crate::error::{BootstrapError, ProposeError, ReadError, ReloadError, SnapshotError, TransferError};
 
+pub use builder::RaftBuilder;
+pub use members::ConfigurationState;
 pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
 pub use stats::Stats;
 
-use actor::{Actor, Command, Views};
+use queues::Command;
+use views::Views;
 
 /// Requests of other servers that may wait before the core.
 const INBOX: usize = 1024;
@@ -93,138 +92,7 @@ impl LeaseRead {
     }
 }
 
-/// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigurationState {
-    /// The members.
-    pub configuration: Configuration,
-    /// Where it stands in the log; the stamp for compare-and-set changes.
-    pub index: LogIndex,
-    /// Whether it is committed.
-    pub committed: bool,
-}
-
-/// Puts a server together. Storage, snapshots and transport are required.
-pub struct RaftBuilder {
-    id: ServerId,
-    state_machine: Box<dyn StateMachine>,
-    config: Config,
-    log_store: Option<Box<dyn LogStore>>,
-    snapshots: Option<Arc<dyn SnapshotStore>>,
-    transport: Option<Arc<dyn Transport>>,
-}
-
-impl RaftBuilder {
-    /// Tunables; [`Config::default`] otherwise.
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Where term, vote and log are kept.
-    #[must_use]
-    pub fn log_store(mut self, store: impl LogStore) -> Self {
-        self.log_store = Some(Box::new(store));
-        self
-    }
-
-    /// Where snapshots are kept.
-    #[must_use]
-    pub fn snapshots(mut self, store: impl SnapshotStore) -> Self {
-        self.snapshots = Some(Arc::new(store));
-        self
-    }
-
-    /// How the other servers are reached.
-    #[must_use]
-    pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.transport = Some(Arc::new(transport));
-        self
-    }
-
-    /// Reads what is on disk, restores the state machine from the newest snapshot, and starts the server. A server that
-    /// was never bootstrapped or joined waits to hear from a leader.
-    ///
-    /// # Errors
-    /// A tunable out of bounds, or data that cannot be read or trusted. Nothing was changed.
-    ///
-    /// # Panics
-    /// Without storage, snapshots or transport, and outside a tokio runtime.
-    pub async fn start(self) -> Result<Raft, StartError> {
-        self.config.validate()?;
-        let mut log_store = self.log_store.expect("a log store was given");
-        let snapshots = self.snapshots.expect("a snapshot store was given");
-        let transport = self.transport.expect("a transport was given");
-        let mut state_machine = self.state_machine;
-
-        let store = Arc::clone(&snapshots);
-        let recover = move || -> Result<_, StartError> {
-            let recovered = log_store.recover()?;
-            let snapshot = store.latest()?;
-            if let Some(meta) = &snapshot {
-                let (_, mut state) = store.open(meta.last)?;
-                state_machine.restore(&mut *state).map_err(StartError::Restore)?;
-                state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
-            }
-            let persisted = Persisted {
-                hard_state: recovered.hard_state,
-                snapshot,
-                base: recovered.base,
-                entries: recovered.entries,
-            };
-            Ok((log_store, state_machine, persisted))
-        };
-        let (log_store, state_machine, persisted) =
-            tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
-
-        info!(
-            last = %persisted.entries.last().map_or(persisted.base, |entry| entry.id),
-            snapshot = %persisted.snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last),
-            term = %persisted.hard_state.term,
-            "read what is on disk"
-        );
-
-        let me = Peer { id: self.id, address: transport.local_address() };
-        let seed = rand::rng().random();
-        let mut effects = Vec::new();
-        let core = RaftCore::restore(me.clone(), &self.config, seed, Time::ZERO, persisted, &mut effects)
-            .map_err(|error| StorageError::Corrupt {
-                path: "the log".to_owned(),
-                offset: 0,
-                detail: error.to_string(),
-            })?;
-
-        let (commands, commands_receiver) = mpsc::channel(self.config.proposal_queue);
-        let (inbox, inbox_receiver) = mpsc::channel(INBOX);
-        let stop = CancellationToken::new();
-        let (stopped_sender, stopped) = watch::channel(false);
-        transport.start(me.clone(), inbox);
-        let (actor, views) =
-            Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
-        let actor_stop = stop.clone();
-        tokio::spawn(async move {
-            actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
-            let _ = stopped_sender.send(true);
-        });
-        let command_bytes_max = self.config.command_bytes_max;
-        Ok(Raft { inner: Arc::new(Inner { me, command_bytes_max, commands, views, stop, stopped }) })
-    }
-}
-
 impl Raft {
-    /// Starts putting a server together.
-    pub fn builder(id: impl Into<ServerId>, state_machine: impl StateMachine) -> RaftBuilder {
-        RaftBuilder {
-            id: id.into(),
-            state_machine: Box::new(state_machine),
-            config: Config::default(),
-            log_store: None,
-            snapshots: None,
-            transport: None,
-        }
-    }
-
     /// This server's id.
     #[must_use]
     pub fn id(&self) -> &ServerId {
@@ -341,98 +209,6 @@ impl Raft {
         self.ask_now(|reply| Command::LeaseRead { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
 
-    /// The configuration in force as of the last metrics, at most 20 ms old.
-    #[must_use]
-    pub fn configuration(&self) -> ConfigurationState {
-        let metrics = self.inner.views.metrics.borrow();
-        ConfigurationState {
-            configuration: metrics.configuration.clone(),
-            index: metrics.configuration_index,
-            committed: metrics.configuration_committed,
-        }
-    }
-
-    /// Adds a voter, promotes a non-voter, or changes a voter's address. Answers where the new configuration stands.
-    ///
-    /// With `expected`, refused unless the configuration in force stands there.
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn add_voter(
-        &self,
-        id: ServerId,
-        address: ServerAddress,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::AddVoter { id, address }, expected).await
-    }
-
-    /// Adds a server that does not vote, or changes a member's address. Otherwise like [`Raft::add_voter`].
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn add_nonvoter(
-        &self,
-        id: ServerId,
-        address: ServerAddress,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::AddNonvoter { id, address }, expected).await
-    }
-
-    /// Takes a member's vote. Otherwise like [`Raft::add_voter`].
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn demote_voter(
-        &self,
-        id: ServerId,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::DemoteVoter { id }, expected).await
-    }
-
-    /// Takes a member out. A leader that removes itself hands over once the change is committed. Otherwise like
-    /// [`Raft::add_voter`].
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn remove_server(
-        &self,
-        id: ServerId,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::RemoveServer { id }, expected).await
-    }
-
-    /// Makes several changes take effect together: through a joint configuration where more than one vote changes hands,
-    /// and left automatically, by the next leader if this one fails. Answers where the configuration stands in which
-    /// all of it is done.
-    ///
-    /// Servers to become voters must be members already, so that they have caught up and shown that they understand joint
-    /// configurations.
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn change_membership(
-        &self,
-        changes: Vec<ConfigurationChange>,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        let ask = self.ask(|reply| Command::ChangeMembership { changes, expected, reply });
-        ask.await.unwrap_or(Err(ChangeError::Stopped))
-    }
-
-    async fn change(
-        &self,
-        change: ConfigurationChange,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.ask(|reply| Command::Change { change, expected, reply })
-            .await
-            .unwrap_or(Err(ChangeError::Stopped))
-    }
-
     /// Hands leadership to a voter, by default the one with the longest log. Proposals are refused meanwhile.
     ///
     /// # Errors
@@ -510,11 +286,5 @@ impl Raft {
 impl fmt::Debug for Raft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Raft").field("id", &self.inner.me.id).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for RaftBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RaftBuilder").field("id", &self.id).finish_non_exhaustive()
     }
 }

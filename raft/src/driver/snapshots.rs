@@ -7,9 +7,10 @@ use raft_types::{EntryId, LogIndex};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::actor::{Actor, Report};
+use super::actor::Actor;
 use super::apply::Work;
 use super::observation::Observation;
+use super::queues::Report;
 use crate::core::{Input, Peer, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;

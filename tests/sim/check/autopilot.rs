@@ -20,6 +20,8 @@ pub use observed::Observed;
 pub struct Watch {
     /// What the run was shown.
     pub observed: Observed,
+    /// Whether the application said in the last look whom it knows.
+    pub answered: bool,
     /// The step that failed last, and until when it must not be tried again.
     pub failed: Option<(Step, Time)>,
     /// The largest configuration index on which it decided a step.

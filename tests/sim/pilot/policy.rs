@@ -28,18 +28,18 @@ impl Policy {
     /// Whether the server of this number is a read replica.
     #[must_use]
     pub const fn is_replica(self, node: usize) -> bool {
-        matches!(self, Self::ReadReplicas) && node % 4 == 3
+        matches!(self, Self::ReadReplicas) && node % 4 == 1
     }
 }
 
-/// Wants five voters, and the server with the smallest id as leader, fit or not: safety is what keeps it in check. To have
+/// Wants three voters, and the server with the smallest id as leader, fit or not: safety is what keeps it in check. To have
 /// fewer voters it would take the leader's vote first.
 #[derive(Clone, Copy, Debug)]
 pub struct Wilful;
 
 impl Wilful {
     /// How many voters it wants.
-    pub const VOTERS: usize = 5;
+    pub const VOTERS: usize = 3;
 }
 
 impl Promoter for Wilful {

@@ -5,7 +5,7 @@ use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
 use crate::pilot::Flying;
-use crate::server::Received;
+use crate::server::{Reading, Received};
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -116,6 +116,31 @@ pub enum Event {
     },
     /// Something beside Raft: autopilot, its application, machines.
     Flying(Box<Flying>),
+    /// A read by lease reaches a server that looked at its clock some time ago.
+    LateAsk {
+        /// Which.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// What the clock showed.
+        clock: Time,
+    },
+    /// A client that may read by lease reads.
+    LeaseLook {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// What it was told.
+        told: Reading,
+    },
+    /// Clients ask a leader that may be deposed.
+    AskDeposed {
+        /// Which.
+        node: usize,
+        /// Until when.
+        until: Time,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
@@ -129,6 +154,8 @@ pub enum Event {
     },
     /// A server crashes and starts again at once.
     Reboot {
+        /// Whom it hears no more.
+        leader: usize,
         /// Which.
         node: usize,
     },
@@ -175,11 +202,14 @@ pub(super) fn node_of(event: &Event) -> Option<usize> {
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
         | Event::Ask { node, .. }
+        | Event::LateAsk { node, .. }
+        | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
         Event::Flying(flying) => flying.node(),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
+        | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault
         | Event::Cut { .. }

@@ -276,7 +276,8 @@ impl World {
             44..=51 => self.flap(node, patience),
             52..=57 => self.go_down(node, lasts),
             58..=67 => self.change_by_hand(node),
-            68..=89 => self.trouble_application(leader.unwrap_or(node), lasts),
+            68..=69 => self.fleet.rival_next = true,
+            70..=89 => self.trouble_application(leader.unwrap_or(node), lasts),
             90..=91 => self.suspend_everybody(lasts),
             92..=93 => {
                 let lasts = (flight.update + lasts / 2).min(Duration::from_secs(2));
@@ -320,7 +321,8 @@ impl World {
         let random = &mut self.fleet.random;
         let every = between(random, patience / 8, patience + patience / 2);
         let lasts = between(random, Duration::from_millis(10), every);
-        for node in (0..self.servers.len()).filter(|node| !self.fleet.gone.contains(node)) {
+        let left: Vec<usize> = (0..self.servers.len()).filter(|n| !self.fleet.gone.contains(n)).collect();
+        for node in left {
             let after = every * u32::try_from(node).unwrap_or(0);
             self.schedule(after, Event::Flying(Box::new(Flying::Down { node, lasts })));
         }
@@ -372,10 +374,35 @@ impl World {
         self.change(leader, change);
     }
 
+    /// A person adds or removes a member without a vote, just before autopilot takes this step.
+    pub(super) fn overtake_by_hand(&mut self, leader: usize, step: &autopilot::Step) {
+        let Some(core) = &self.servers[leader].core else { return };
+        let configuration = core.configuration();
+        let others = (0..self.servers.len()).filter(|node| self.servers[*node].id() != step.id());
+        let change = others.into_iter().find_map(|node| {
+            let peer = self.servers[node].peer.clone();
+            match configuration.server(&peer.id).map(|server| server.suffrage) {
+                None if self.servers[node].is_up() => {
+                    Some(ConfigurationChange::AddNonvoter { id: peer.id, address: peer.address })
+                }
+                Some(Suffrage::Nonvoter) => Some(ConfigurationChange::RemoveServer { id: peer.id }),
+                _ => None,
+            }
+        });
+        let Some(change) = change else { return };
+        self.cover("people: changes just before a step");
+        self.change(leader, change);
+    }
+
     fn trouble_application(&mut self, node: usize, lasts: Duration) {
         let (now, until) = (self.now, self.now + lasts);
         let random = &mut self.fleet.random;
-        let about = random.random_range(0..self.servers.len());
+        let mut about = random.random_range(0..self.servers.len());
+        match random.random_range(0..100) {
+            0..=24 => about = node,
+            25..=64 => about = self.fleet.gone.last().copied().unwrap_or(about),
+            _ => {}
+        }
         let dice = random.random_range(0..100);
         let ills = self.fleet.ills.entry(node).or_default();
         let what = match dice {

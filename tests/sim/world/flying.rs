@@ -184,6 +184,7 @@ impl World {
         let promoter = flight.policy.promoter();
         let Questions { at, mode, view, config, known } = asked;
         let Some(pilot) = self.fleet.pilots.get_mut(&node) else { return };
+        pilot.watch.answered = known.is_ok();
         let (inputs, round) = with_mutant(mutant, || {
             pilot.run.heard(at, Some(config), known);
             let inputs = pilot.run.inputs(at, mode, view, Capabilities::default(), fetched, enabled);
@@ -210,6 +211,9 @@ impl World {
         let Some(pilot) = self.fleet.pilots.get_mut(&node) else { return };
         pilot.stage = Stage::Telling;
         let takes = between(&mut self.fleet.random, Duration::ZERO, flight.query);
+        if std::mem::take(&mut self.fleet.rival_next) {
+            self.overtake_by_hand(node, &planned.step);
+        }
         if let Some(lasts) = self.fleet.freeze_next.take() {
             self.cover("autopilot: leaders that stood still over a decision");
             self.servers[node].paused_until = self.now + lasts;

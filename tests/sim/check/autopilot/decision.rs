@@ -219,7 +219,7 @@ impl Case<'_> {
     fn unknown(&self) -> Result<(), String> {
         let known = &self.inputs.known;
         let status = known.servers.get(self.id()).map(|server| server.node_status);
-        let doubtful = known.error.is_some() || !known.servers.contains_key(&self.inputs.view.id);
+        let doubtful = !self.watch.answered || known.error.is_some() || !known.servers.contains_key(&self.inputs.view.id);
         let wrong = match self.step() {
             Step::Remove { .. } => {
                 doubtful || matches!(status, Some(NodeStatus::Unknown | NodeStatus::Alive))
