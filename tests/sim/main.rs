@@ -1,29 +1,68 @@
 //! The simulator's command line: `swarm`, `replay`, `mutants`, `explore`.
 #![allow(clippy::disallowed_methods, reason = "says how fast the simulator is")]
 
+mod search;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use simulation::mutant::Mutant;
 use simulation::options::Options;
-use simulation::spec::Rules;
-use simulation::spec::explore::{Bounds, Progress, Violation, explore};
 use simulation::swarm::{Totals, hunt_all, run, swarm_of};
 
 const USAGE: &str = "usage:
-  sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model]   run N seeds
-  sim replay --seed S [--events E] [--mutant NAME] [--model] [--quiet]   run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER]   plant each known defect and look for it
+  sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model | --autopilot]   run N seeds
+  sim replay --seed S [--events E] [--mutant NAME] [--model | --autopilot] [--quiet]   run one seed and print every event
+  sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER] [--autopilot]   plant each known defect and look for it
   sim explore [--servers N] [--changes N] [--terms N] [--log N] [--single] [--without RULE] [--states MAX] [--threads T]
-                                                                 look at every state of the specification within bounds
+                                                              look at every state of the specification within bounds
+--only: the only checker that counts
 --single: no joint configurations
 --without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
   one-server-at-a-time, newer-log-wins
---model: a model of the disks instead of the real stores on simulated disks (faster)";
+--model: a model of the disks instead of the real stores on simulated disks (faster)
+--autopilot: autopilot flies, machines come and go for good (with the model of the disks)";
 
 /// Events before the faults stop, unless asked otherwise.
 const EVENTS: u64 = 6000;
+
+/// What runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Raft on the real stores.
+    Files,
+    /// Raft on a model of them.
+    Model,
+    /// Raft with autopilot.
+    Autopilot,
+}
+
+impl Kind {
+    /// What finds this defect.
+    const fn of(mutant: Option<Mutant>) -> Self {
+        match mutant {
+            Some(mutant) if mutant.autopilot().is_some() => Self::Autopilot,
+            Some(mutant) if mutant.core().is_some() => Self::Model,
+            _ => Self::Files,
+        }
+    }
+
+    fn options(self, seed: u64, events: u64) -> Options {
+        match self {
+            Self::Autopilot => Options::flown(seed, events),
+            _ => Options { files: self == Self::Files, ..Options::from_seed(seed, events) },
+        }
+    }
+
+    const fn argument(self) -> &'static str {
+        match self {
+            Self::Files => "",
+            Self::Model => " --model",
+            Self::Autopilot => " --autopilot",
+        }
+    }
+}
 
 struct Arguments(Vec<String>);
 
@@ -36,6 +75,14 @@ impl Arguments {
     fn text(&self, name: &str) -> Option<&str> {
         let at = self.0.iter().position(|argument| argument == name)?;
         Some(self.0.get(at + 1).map_or("", String::as_str))
+    }
+
+    fn kind(&self) -> Kind {
+        match (self.text("--autopilot"), self.text("--model")) {
+            (Some(_), _) => Kind::Autopilot,
+            (None, Some(_)) => Kind::Model,
+            (None, None) => Kind::Files,
+        }
     }
 
     fn known(&self, names: &[&str]) -> Result<(), String> {
@@ -52,7 +99,7 @@ fn main() -> ExitCode {
         "swarm" => run_swarm(&arguments),
         "replay" => replay(&arguments),
         "mutants" => mutants(&arguments),
-        "explore" => search(&arguments),
+        "explore" => search::explore_within(&arguments),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -71,7 +118,7 @@ fn quiet_panics() {
 }
 
 fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--threads", "--model"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--threads", "--model", "--autopilot"])?;
     let seeds = arguments.number("--seeds", 200)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
@@ -81,16 +128,15 @@ fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
     let began = Instant::now();
     let terminal = std::io::stderr().is_terminal();
     let threads = usize::try_from(threads).unwrap_or(1);
-    let files = arguments.text("--model").is_none();
-    let shape = |seed| Options { files, ..Options::from_seed(seed, events) };
+    let kind = arguments.kind();
+    let shape = |seed| kind.options(seed, events);
     let totals = swarm_of(start..start.saturating_add(seeds), threads, shape, |report| {
         if let Some(failure) = &report.failure {
             println!(
                 "seed {} failed at {}: {}: {}",
                 report.seed, failure.at, failure.check, failure.sentence
             );
-            let model = if files { "" } else { " --model" };
-            println!("  replay: {}{model}", replay_command(report.seed, events, None));
+            println!("  replay: {}", replay_command(report.seed, events, None, kind));
         } else if terminal {
             eprint!("\rseed {} ", report.seed);
         }
@@ -116,15 +162,15 @@ fn print_totals(totals: &Totals, seconds: f64) {
     );
 }
 
-fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>) -> String {
+fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>, kind: Kind) -> String {
     let events = if events == EVENTS { String::new() } else { format!(" --events {events}") };
-    let model = if mutant.is_some_and(|mutant| mutant.core().is_some()) { " --model" } else { "" };
+    let kind = kind.argument();
     let mutant = mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
-    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}{model}")
+    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}{kind}")
 }
 
 fn replay(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seed", "--events", "--mutant", "--model", "--quiet"])?;
+    arguments.known(&["--seed", "--events", "--mutant", "--model", "--autopilot", "--quiet"])?;
     let seed = arguments.number("--seed", u64::MAX)?;
     if seed == u64::MAX {
         return Err("replay needs --seed".to_owned());
@@ -135,8 +181,7 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
         None => None,
     };
     let trace = arguments.text("--quiet").is_none();
-    let files = arguments.text("--model").is_none();
-    let options = Options { mutant, trace, files, ..Options::from_seed(seed, events) };
+    let options = Options { mutant, trace, ..arguments.kind().options(seed, events) };
     if trace {
         println!("{options:#?}");
     }
@@ -153,7 +198,7 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn mutants(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--table", "--only"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--table", "--only", "--autopilot"])?;
     let table = arguments.text("--table").is_some();
     let only = arguments.text("--only").map(|name| &*name.to_owned().leak());
     let seeds = arguments.number("--seeds", 400)?;
@@ -161,9 +206,10 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
     let events = arguments.number("--events", EVENTS)?;
     quiet_panics();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let all: Vec<Mutant> = Mutant::all().collect();
+    let flown = arguments.kind() == Kind::Autopilot;
+    let all: Vec<Mutant> = Mutant::all().filter(|m| !flown || m.autopilot().is_some()).collect();
     let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads, only);
-    let (mut found, mut rare) = (0, 0);
+    let mut found = 0;
     for (mutant, hunted) in all.iter().zip(hunts) {
         let name = mutant.name();
         match hunted {
@@ -175,68 +221,11 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
                     continue;
                 }
                 println!("{name}: found by {} after {count} seeds: {}", failure.check, failure.sentence);
-                println!("  replay: {}", replay_command(seed, events, Some(*mutant)));
-            }
-            None if mutant.is_rare() => {
-                rare += 1;
-                println!("{name}: not found in {seeds} seeds, which is no failure: it is rare");
+                println!("  replay: {}", replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant))));
             }
             None => println!("{name}: NOT FOUND in {seeds} seeds"),
         }
     }
     println!("found {found} of {}", all.len());
-    Ok(only.is_some() || found + rare == all.len())
-}
-
-fn search(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&[
-        "--servers", "--changes", "--terms", "--log", "--single", "--without", "--states", "--threads",
-    ])?;
-    let count = |name, default| arguments.number(name, default);
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u64;
-    let rules = match arguments.text("--without") {
-        Some(name) => Rules::default().without(name).ok_or_else(|| format!("no rule is called {name:?}"))?,
-        None => Rules::default(),
-    };
-    let within = |name, default, most: u64| {
-        count(name, default).and_then(|n| {
-            if (1..=most).contains(&n) { Ok(n) } else { Err(format!("{name} is 1 to {most}, not {n}")) }
-        })
-    };
-    let bounds = Bounds {
-        servers: usize::try_from(within("--servers", 3, 6)?).unwrap_or(6),
-        changes: u8::try_from(count("--changes", 2)?.min(100)).unwrap_or(100),
-        terms: within("--terms", 3, 60)?,
-        log: usize::try_from(within("--log", 4, 60)?).unwrap_or(60),
-        joint: arguments.text("--single").is_none(),
-        rules,
-        states: count("--states", 400_000_000)?,
-        threads: usize::try_from(count("--threads", processors)?).unwrap_or(1),
-    };
-    println!("{bounds:#?}");
-    let began = Instant::now();
-    let outcome = explore(&bounds, |progress| print_progress(progress, began.elapsed().as_secs_f64()));
-    if let Some(violation) = &outcome.violation {
-        print_violation(violation);
-    }
-    let said = if outcome.exhausted { "every state within the bounds was seen" } else { "not every state was seen" };
-    println!("{} states, {said}", outcome.progress.states);
-    Ok(outcome.violation.is_none() && outcome.exhausted)
-}
-
-fn print_progress(progress: &Progress, seconds: f64) {
-    let Progress { depth, states, steps, frontier } = progress;
-    println!("depth {depth:>3}: {states:>11} states, {steps:>12} steps, {frontier:>9} to go on from, {seconds:>7.1} s");
-}
-
-fn print_violation(violation: &Violation) {
-    println!("{} is broken: {}", violation.invariant, violation.sentence);
-    for (number, actions) in violation.path.iter().enumerate() {
-        let actions: Vec<String> = actions.iter().map(|action| format!("{action:?}")).collect();
-        println!("{:>4}. {}", number + 1, actions.join(", then "));
-    }
-    for (node, server) in violation.end.servers.iter().enumerate() {
-        println!("{node}: {:?} in term {}, log {:?}", server.role, server.term, server.log);
-    }
-    println!("committed: {:?}", violation.end.decided);
+    Ok(only.is_some() || found == all.len())
 }

@@ -38,6 +38,15 @@ pub enum Mutant {
     RefusalLies,
     /// A client is told that its command is applied when it is only in the log.
     EarlyAnswer,
+    /// A client relies on a lease without looking at the clock after it has read (L07).
+    LeaseEndIgnored,
+    /// Clocks run faster and slower than the configuration says (L06).
+    ClocksRunAway,
+    /// A restart finds joint configurations without the members that are being left, as a codec would that does not know
+    /// of them (M03).
+    OutgoingForgotten,
+    /// Somebody hands leadership over again and again (V5).
+    Restless,
     /// A server that believes it leads answers reads from what it holds and asks nobody (L10).
     UnconfirmedReads,
     /// A confirmed read is served before its index is applied (L08, L13).
@@ -48,11 +57,13 @@ pub enum Mutant {
     TimersStop,
     /// The core itself breaks a rule.
     Core(raft::core::Mutant),
+    /// Autopilot breaks a rule.
+    Autopilot(autopilot::core::Mutant),
 }
 
 impl Mutant {
     /// Those around the core.
-    pub const AROUND: [Self; 20] = [
+    pub const AROUND: [Self; 24] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -69,6 +80,10 @@ impl Mutant {
         Self::SnapshotConfigurationAhead,
         Self::RefusalLies,
         Self::EarlyAnswer,
+        Self::LeaseEndIgnored,
+        Self::ClocksRunAway,
+        Self::OutgoingForgotten,
+        Self::Restless,
         Self::UnconfirmedReads,
         Self::EarlyReads,
         Self::DeafForever,
@@ -77,7 +92,9 @@ impl Mutant {
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::AROUND.into_iter().chain(raft::core::Mutant::ALL.iter().map(|mutant| Self::Core(*mutant)))
+        let core = raft::core::Mutant::ALL.iter().map(|mutant| Self::Core(*mutant));
+        let autopilot = autopilot::core::Mutant::ALL.iter().map(|mutant| Self::Autopilot(*mutant));
+        Self::AROUND.into_iter().chain(core).chain(autopilot)
     }
 
     /// The defect of a core, if it is one.
@@ -89,23 +106,13 @@ impl Mutant {
         }
     }
 
-    /// Whether the window in which it does harm is so short that the usual number of seeds may not hit it: a deposed leader
-    /// must be asked for a read within the few milliseconds before it notices. Directed scenarios retell all of them.
+    /// The defect of autopilot, if it is one.
     #[must_use]
-    pub const fn is_rare(self) -> bool {
-        use raft::core::Mutant as Core;
-        matches!(
-            self,
-            Self::Core(
-                Core::NonvotersConfirmReads
-                    | Core::LeaseForgottenAtRestart
-                    | Core::LeaseOneShort
-                    | Core::LeaseOutlivesTransfer
-                    | Core::LeaseTooLong
-                    | Core::OldAnswersConfirmReads
-                    | Core::ReadJoinsOldRound
-            )
-        )
+    pub const fn autopilot(self) -> Option<autopilot::core::Mutant> {
+        match self {
+            Self::Autopilot(mutant) => Some(mutant),
+            _ => None,
+        }
     }
 
     /// Whether it changes what a restart finds, which only the model of a disk allows.
@@ -118,6 +125,7 @@ impl Mutant {
                 | Self::TailForgotten
                 | Self::OldDisk
                 | Self::ConfigurationForgotten
+                | Self::OutgoingForgotten
         )
     }
 
@@ -126,6 +134,7 @@ impl Mutant {
     pub fn name(self) -> String {
         let name = match self {
             Self::Core(mutant) => return mutant.name(),
+            Self::Autopilot(mutant) => return mutant.name(),
             Self::DiskLies => "disk-lies",
             Self::VoteForgotten => "vote-forgotten",
             Self::TermForgotten => "term-forgotten",
@@ -142,6 +151,10 @@ impl Mutant {
             Self::SnapshotConfigurationAhead => "snapshot-configuration-ahead",
             Self::RefusalLies => "refusal-lies",
             Self::EarlyAnswer => "early-answer",
+            Self::LeaseEndIgnored => "lease-end-ignored",
+            Self::ClocksRunAway => "clocks-run-away",
+            Self::OutgoingForgotten => "outgoing-forgotten",
+            Self::Restless => "restless",
             Self::UnconfirmedReads => "unconfirmed-reads",
             Self::EarlyReads => "early-reads",
             Self::DeafForever => "deaf-forever",

@@ -1,6 +1,8 @@
 //! Picks faults: crashes, restarts, cuts, pauses, clocks, bursts of loss, and disks that are slow, stall, fail to sync, are
 //! full or damage what they hold.
 
+mod strikes;
+
 use std::time::Duration;
 
 use raft::core::Input;
@@ -8,6 +10,8 @@ use rand::RngExt;
 
 use crate::random::{Random, between, chance, stream};
 use crate::world::{Event, World};
+
+pub use strikes::Strike;
 
 /// Where faults come from.
 #[derive(Debug)]
@@ -40,11 +44,16 @@ impl World {
             0..=59 => return self.freeze_leader(),
             60..=119 => return self.restart_beside_a_cut(),
             120..=169 => return self.stray_timeout_now(),
+            170..=229 => return self.calm_and_depose(),
             _ => {}
         }
         let random = &mut self.nemesis.random;
+        let leased = self.options.config.lease_reads && chance(random, 300);
         let dice = random.random_range(0..100);
         let lasts = between(random, Duration::from_millis(5), Duration::from_millis(2500));
+        if leased && self.challenge_lease(lasts) {
+            return;
+        }
         match dice {
             0..=29 => self.crash_for(node, lasts),
             30..=33 => (0..self.servers.len()).for_each(|node| self.crash_for(node, lasts / 4)),
@@ -120,17 +129,8 @@ impl World {
         let deaf_only = chance(&mut self.nemesis.random, 500);
         self.transfer(leader, None);
         let after = between(&mut self.nemesis.random, Duration::ZERO, self.options.delay.1 * 2);
-        self.schedule(after, Event::Cut { node: leader, deaf_only });
+        self.schedule(after, Event::Strike(Strike::CutOff { node: leader, deaf_only }));
         self.schedule(after + lasts, Event::Mend);
-    }
-
-    pub(crate) fn cut_off(&mut self, node: usize, deaf_only: bool) {
-        for other in (0..self.servers.len()).filter(|other| *other != node) {
-            self.network.cuts.insert((other, node));
-            if !deaf_only {
-                self.network.cuts.insert((node, other));
-            }
-        }
     }
 
     /// A leader stands still for about as long as the others need to elect another one (L07).
@@ -139,24 +139,6 @@ impl World {
         let timeout = self.options.config.election_timeout;
         let lasts = between(&mut self.nemesis.random, timeout, timeout * 2);
         self.pause(leader, lasts);
-    }
-
-    /// A follower hears nothing of the leader, and then another one forgets that it heard it (E15, L06).
-    fn restart_beside_a_cut(&mut self) {
-        let Some(leader) = self.servers.iter().position(crate::server::SimServer::leads) else { return };
-        let count = self.servers.len();
-        if count < 3 {
-            return;
-        }
-        self.cover("restarts beside a cut");
-        let deaf = (leader + self.nemesis.random.random_range(1..count)) % count;
-        self.network.cut(leader, deaf);
-        let timeout = self.options.config.election_timeout;
-        let after = between(&mut self.nemesis.random, timeout, timeout * 2);
-        for node in (0..count).filter(|node| *node != leader && *node != deaf) {
-            self.schedule(after, Event::Reboot { node });
-        }
-        self.schedule(timeout * 4, Event::Mend);
     }
 
     /// A TimeoutNow that is late, or that its sender had no right to send, arrives (E18).
@@ -235,12 +217,13 @@ impl World {
     fn disturb_clock(&mut self, node: usize, by: Duration) {
         let (now, drift) = (self.now, self.options.drift);
         let random = &mut self.nemesis.random;
-        if drift > 0 && chance(random, 500) {
-            let drift = random.random_range(-drift..=drift);
+        // Leases rest on clocks that run evenly enough.
+        let evenly = self.options.config.lease_reads;
+        if drift > 0 && (evenly || chance(random, 500)) {
+            let drift = crate::random::drift(random, drift);
             self.servers[node].clock.set_drift(now, drift);
             self.cover("clocks that change their rate");
-        } else if !self.options.config.lease_reads {
-            // Leases bear clocks that run a little fast or slow, not clocks that jump (L06).
+        } else if !evenly {
             self.servers[node].clock.jump(by);
             self.cover("clocks that jump");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::mutant::Mutant;
+use crate::pilot::Flight;
 use crate::random::{between, chance, stream};
 
 /// The shape of one run.
@@ -46,10 +47,14 @@ pub struct Options {
     pub changes: bool,
     /// How far clocks may run fast or slow, in parts per million.
     pub drift: i64,
+    /// Whether the cluster is watched for a long time after it has settled.
+    pub aftermath: bool,
     /// Whether the real stores run on a simulated file system, or a model stands for them.
     pub files: bool,
     /// The size of the log's segments.
     pub segment_bytes: u64,
+    /// How autopilot is set up, where it flies.
+    pub autopilot: Option<Flight>,
     /// The only checker whose findings count; all of them when `None`.
     pub only: Option<&'static str>,
     /// The planted defect.
@@ -94,11 +99,61 @@ impl Options {
             fault_every: between(r, ms(50), ms(1500)),
             changes: chance(r, 700),
             drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
+            aftermath: chance(&mut stream(seed, "aftermath"), 100),
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
+            autopilot: None,
             only: None,
             mutant: None,
             trace: false,
+        }
+        .with_limits()
+    }
+
+    /// Tight limits, and clocks that run as fast and as slow as leases allow.
+    fn with_limits(mut self) -> Self {
+        let r = &mut stream(self.seed, "limits");
+        let config = &mut self.config;
+        config.inflight_bytes_max = [1, 500, 16 << 20][r.random_range(0..3)];
+        config.clock_drift_permille = [20, 50, 200][r.random_range(0..3)];
+        if config.lease_reads && self.drift == 20_000 {
+            self.drift = i64::from(config.clock_drift_permille) * 1000;
+        }
+        // Room for what snapshots leave in memory, and not much more.
+        let room = (usize::try_from(self.snapshot_every + config.trailing_logs).unwrap_or(0) + 5) * 1200;
+        config.log_bytes_max = [room, 512 << 20][r.random_range(0..2)];
+        self
+    }
+
+    /// What the swarm runs under this seed with autopilot. Clients and faults are rarer, so that more time passes, and
+    /// members are changed by autopilot and by people, not at random.
+    #[must_use]
+    pub fn flown(seed: u64, events: u64) -> Self {
+        let base = Self::from_seed(seed, events);
+        let mut random = stream(seed, "flown");
+        let r = &mut random;
+        let ms = Duration::from_millis;
+        Self {
+            voters: [1, 2, 3, 3, 3, 4, 5, 5][r.random_range(0..8)],
+            spares: r.random_range(0..=2),
+            events: events * 3,
+            client_every: between(r, ms(20), ms(150)),
+            fault_every: between(r, ms(800), ms(8000)),
+            changes: false,
+            // Damage at rest needs somebody who looks after it, which is not what this is about.
+            files: false,
+            autopilot: Some(Flight::from_seed(seed, base.config.heartbeat_interval, base.delay.1)),
+            ..base
+        }
+    }
+
+    /// What the swarm runs under this seed to find this defect. One of the core or of autopilot has nothing to do with files,
+    /// and the model of a disk is faster.
+    #[must_use]
+    pub fn for_mutant(mutant: Mutant, seed: u64, events: u64) -> Self {
+        match mutant.autopilot() {
+            Some(_) => Self::flown(seed, events),
+            None => Self { files: mutant.core().is_none(), ..Self::from_seed(seed, events) },
         }
     }
 
@@ -126,8 +181,10 @@ impl Options {
             fault_every: Duration::ZERO,
             changes: false,
             drift: 0,
+            aftermath: false,
             files: true,
             segment_bytes: 4096,
+            autopilot: None,
             only: None,
             mutant: None,
             trace: false,

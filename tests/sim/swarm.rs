@@ -101,14 +101,6 @@ pub fn swarm_of(
     totals.into_inner().expect("no thread panics while it adds")
 }
 
-/// What a planted defect is looked for with, under this seed.
-#[must_use]
-pub fn planted(mutant: Mutant, seed: u64, events: u64) -> Options {
-    // A defect of the core has nothing to do with files, and the model of a disk is faster.
-    let files = mutant.core().is_none();
-    Options { mutant: Some(mutant), files, ..Options::from_seed(seed, events) }
-}
-
 /// The first seed of a range under which a planted defect is found, and what finds it.
 #[must_use]
 pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, events: u64) -> Option<(u64, Failure)> {
@@ -124,7 +116,8 @@ pub fn hunt_by(
     only: Option<&'static str>,
 ) -> Option<(u64, Failure)> {
     seeds.into_iter().find_map(|seed| {
-        let failure = run(Options { only, ..planted(mutant, seed, events) }).failure;
+        let options = Options { mutant: Some(mutant), only, ..Options::for_mutant(mutant, seed, events) };
+        let failure = run(options).failure;
         failure.filter(|failure| only.is_none_or(|only| only == failure.check)).map(|failure| (seed, failure))
     })
 }

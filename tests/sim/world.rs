@@ -1,9 +1,12 @@
 //! One run: the event queue, the clock, the servers. Events are taken one by one in order of time; whatever they cause
 //! is put back into the queue.
 
+mod aftermath;
 mod directed;
 mod ending;
 mod event;
+mod fleet;
+mod flying;
 mod operator;
 mod perform;
 
@@ -11,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequence, WriteId};
+use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
@@ -23,7 +26,8 @@ use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::options::Options;
-use crate::random::{Random, between, fold_number, stream};
+use crate::pilot::Fleet;
+use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
 use crate::spec::trace::{self, Heard, Made, Trace};
 use crate::workload::Workload;
@@ -91,6 +95,8 @@ pub struct World {
     /// What was answered to injected requests, and by whom.
     pub said: Vec<(usize, Response)>,
     held: Vec<Event>,
+    /// Machines, applications and the runs of autopilot, where it flies.
+    pub fleet: Fleet,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
     pause_random: Random,
@@ -102,6 +108,7 @@ pub struct World {
     faults: bool,
     /// A server that stays dead when the faults end.
     lost: Option<usize>,
+    snapshots_sent: BTreeMap<usize, u64>,
 }
 
 impl std::fmt::Debug for World {
@@ -116,7 +123,10 @@ impl std::fmt::Debug for World {
 impl World {
     /// A cluster that is just being bootstrapped.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
+        if options.mutant == Some(Mutant::ClocksRunAway) {
+            options.drift = 400_000;
+        }
         let mut clocks = stream(options.seed, "clocks");
         let mut world = Self {
             now: Time::from_millis(1),
@@ -125,6 +135,7 @@ impl World {
             specification: Trace::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
+            fleet: Fleet::new(options.seed),
             failure: None,
             coverage: BTreeMap::new(),
             filter: None,
@@ -140,6 +151,7 @@ impl World {
             hash: options.seed,
             next_token: 0,
             lost: None,
+            snapshots_sent: BTreeMap::new(),
             faults: !options.fault_every.is_zero(),
             servers: Vec::new(),
             options,
@@ -147,8 +159,7 @@ impl World {
         for number in 0..world.options.voters + world.options.spares {
             let mut server = world.new_server(number);
             let start = Duration::from_millis(clocks.random_range(0..10_000));
-            let drift = world.options.drift;
-            server.clock = Clock::new(start, clocks.random_range(-drift..=drift));
+            server.clock = Clock::new(start, drift(&mut clocks, world.options.drift));
             world.servers.push(server);
         }
         for node in 0..world.servers.len() {
@@ -164,6 +175,7 @@ impl World {
         if world.faults {
             world.schedule(world.options.fault_every, Event::Fault);
         }
+        world.start_fleet();
         world
     }
 
@@ -300,11 +312,17 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
+            Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
-                if self.is_current(node, epoch) {
+                // Nobody adds a server that was lost while the request waited in a socket.
+                let too_late =
+                    self.servers.iter().any(|server| server.lost) && self.workload.withdraws(&input);
+                if self.is_current(node, epoch) && !too_late {
                     self.step(node, *input);
                 }
             }
+            Event::LateAsk { node, epoch, clock } => self.late_ask(node, epoch, clock),
+            Event::LeaseLook { node, epoch, told } => self.lease_look(node, epoch, told),
             Event::Client => {
                 if self.faults {
                     self.client();
@@ -315,26 +333,27 @@ impl World {
                     self.fault();
                 }
             }
-            Event::Cut { node, deaf_only } => {
+            Event::Strike(strike) => {
                 if self.faults {
-                    self.cut_off(node, deaf_only);
+                    self.strike(strike);
                 }
             }
-            Event::Reboot { node } => {
-                if self.faults && self.servers[node].is_up() {
-                    self.crash(node);
-                    self.start(node);
-                }
-            }
+            Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();
+                self.network.slow.clear();
                 self.network.loss = if self.faults { self.options.loss } else { 0 };
                 self.trace(|| "network mended".to_owned());
             }
         }
     }
 
-    fn is_current(&self, node: usize, epoch: u64) -> bool {
+    /// Whether the faults, and with them the clients, go on.
+    pub(crate) const fn has_faults(&self) -> bool {
+        self.faults
+    }
+
+    pub(crate) fn is_current(&self, node: usize, epoch: u64) -> bool {
         self.servers[node].is_up() && self.servers[node].epoch == epoch
     }
 
@@ -405,6 +424,9 @@ impl World {
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
         let request = received.request.clone();
+        if request == Request::ReadIndex {
+            self.checks.contact.read_index(reply, self.now);
+        }
         self.servers[node].received.insert(reply, received);
         self.step(node, Input::Request { from, request, reply });
     }
@@ -470,13 +492,24 @@ impl World {
 
     /// Gives a core an input, takes its effects in, and judges all invariants.
     pub fn step(&mut self, node: usize, input: Input) {
+        let local = self.servers[node].clock.local(self.now);
+        self.step_at(node, local, input);
+    }
+
+    /// The same, for a server that looked at its clock some time ago.
+    pub(crate) fn step_at(&mut self, node: usize, local: Time, input: Input) {
         if self.failure.is_some() {
             return;
         }
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
-        let local = self.servers[node].clock.local(self.now);
         let Some(core) = &mut self.servers[node].core else { return };
         self.workload.hears(core, &input, node);
+        // A follower's read is confirmed by its leader; that it is not stale is judged like any other read.
+        if let Input::Read { request } | Input::LeaseRead { request } = &input
+            && core.role() == Role::Leader
+        {
+            self.checks.contact.reads(*request, self.now);
+        }
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
         let heard = trace::heard(&input);
@@ -487,6 +520,13 @@ impl World {
         }
         let specified = self.specify(node, &heard, &effects);
         self.take_in(node, before, effects);
+        // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
+        if local == self.servers[node].clock.local(self.now) && self.servers[node].is_up() {
+            let bound = self.longest_without_quorum();
+            let step = Step { node, now: self.now, before, commits: Vec::new(), servers: &self.servers };
+            let verdict = self.checks.contact.stepped(&step, bound);
+            self.judge("contact", verdict);
+        }
         self.judge("specification", specified);
     }
 
@@ -498,6 +538,7 @@ impl World {
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
+        let commits = Step::commits_of(before, &effects);
         for effect in effects {
             if self.failure.is_some() {
                 return;
@@ -505,14 +546,11 @@ impl World {
             self.trace(|| format!("{}    -> {effect:?}", self.servers[node].peer.id));
             self.perform(node, before, effect);
         }
-        let verdict = self.checks.stepped(&Step { node, before, servers: &self.servers });
+        let step = Step { node, now: self.now, before, commits, servers: &self.servers };
+        let verdict = self.checks.stepped(&step);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
         }
-        let bound = self.longest_without_quorum();
-        let step = Step { node, before, servers: &self.servers };
-        let verdict = self.checks.contact.stepped(&step, self.now, bound);
-        self.judge("contact", verdict);
         let Some(core) = &self.servers[node].core else { return };
         let now = Seen::of(core);
         for number in
@@ -522,13 +560,16 @@ impl World {
         }
         self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
         self.plan_wake(node);
+        self.follow_leadership(node);
     }
 
     /// How long a leader may go without an answer of a quorum: it looks once a heartbeat interval, by its own clock.
     fn longest_without_quorum(&self) -> Duration {
         let config = &self.options.config;
         let slack = Duration::from_millis(1) + config.election_timeout.mul_f64(0.05);
-        config.election_timeout + config.heartbeat_interval + slack
+        #[expect(clippy::cast_precision_loss, reason = "a rate of a few percent")]
+        let slowest = 1.0 - self.options.drift as f64 / 1e6;
+        (config.election_timeout + config.heartbeat_interval).div_f64(slowest) + slack
     }
 
     /// Starts a server from what its disk holds.
@@ -587,6 +628,7 @@ impl World {
                 let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));
                 self.take_in(node, before, effects);
                 self.judge("specification", specified);
+                self.start_gossip(node);
             }
             Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),
         }

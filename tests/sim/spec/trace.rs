@@ -142,11 +142,13 @@ pub fn heard(input: &Input) -> Heard {
                     Heard::Campaign { candidate: node, term: *term, last: pair(*last) }
                 }
                 Request::Append { .. } => part_of(node, request).map_or(Heard::Nothing, Heard::Append),
-                Request::Heartbeat { term } => Heard::Term(*term),
+                Request::Heartbeat { term, .. } => Heard::Term(*term),
                 Request::InstallSnapshot { term, meta } => {
                     Heard::Snapshot { term: *term, last: pair(meta.last) }
                 }
-                Request::PreVote { .. } | Request::TimeoutNow { .. } => Heard::Nothing,
+                Request::PreVote { .. } | Request::TimeoutNow { .. } | Request::ReadIndex { .. } => {
+                    Heard::Nothing
+                },
             }
         }
         Input::Response { from, response, .. } => match response {
@@ -537,7 +539,7 @@ impl Step<'_, '_> {
                 self.appends(usize::MAX)?;
                 self.act(Action::AppendEntries { node })?;
             }
-            Request::Heartbeat { .. } | Request::TimeoutNow { .. } => {}
+            Request::Heartbeat { .. } | Request::TimeoutNow { .. } | Request::ReadIndex { .. } => {}
         }
         if let Some(part) = part_of(node, request)
             && !self.was_sent(&part)
@@ -558,8 +560,8 @@ impl Step<'_, '_> {
 
     fn answers(&mut self, received: &Received, response: &Response) -> Verdict {
         let node = self.made.node;
-        if let Response::PreVote { term, .. } = response {
-            // It may have waited for the disk, and promises nothing.
+        if let Response::PreVote { term, .. } | Response::ReadIndex { term, .. } = response {
+            // These may be of the term that is just over: they promise nothing that the specification knows of.
             return self.act(Action::Speak { node, term: *term });
         }
         self.speaks(response.term())?;

@@ -4,7 +4,9 @@ use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
-use crate::server::Received;
+use crate::nemesis::Strike;
+use crate::pilot::Flying;
+use crate::server::{Reading, Received};
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -113,22 +115,39 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// Something beside Raft: autopilot, its application, machines.
+    Flying(Box<Flying>),
+    /// A read by lease reaches a server that looked at its clock some time ago.
+    LateAsk {
+        /// Which.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// What the clock showed.
+        clock: Time,
+    },
+    /// A client that may read by lease reads.
+    LeaseLook {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// What it was told.
+        told: Reading,
+    },
+    /// Clients ask a leader that may be deposed.
+    AskDeposed {
+        /// Which.
+        node: usize,
+        /// Until when.
+        until: Time,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
     Fault,
-    /// Nothing reaches a server any more and, unless it is only deaf, nothing comes from it.
-    Cut {
-        /// Which.
-        node: usize,
-        /// Whether what it says still arrives.
-        deaf_only: bool,
-    },
-    /// A server crashes and starts again at once.
-    Reboot {
-        /// Which.
-        node: usize,
-    },
+    /// A fault that was begun takes its next step.
+    Strike(Strike),
     /// Cuts and loss end.
     Mend,
 }
@@ -162,7 +181,7 @@ impl Ord for Scheduled {
 }
 
 /// The server whose process must run for this to happen.
-pub(super) const fn node_of(event: &Event) -> Option<usize> {
+pub(super) fn node_of(event: &Event) -> Option<usize> {
     match event {
         Event::Wake { node, .. }
         | Event::Deliver { node, .. }
@@ -172,14 +191,17 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
         | Event::Ask { node, .. }
+        | Event::LateAsk { node, .. }
+        | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
+        Event::Flying(flying) => flying.node(),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
+        | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault
-        | Event::Cut { .. }
-        | Event::Reboot { .. }
+        | Event::Strike(_)
         | Event::Mend => None,
     }
 }
