@@ -807,6 +807,34 @@ fn a_follower_whose_memory_is_full_takes_no_more_until_there_is_room() {
 }
 
 #[test]
+fn what_is_not_committed_never_fills_a_followers_memory() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    let config = Config { log_bytes_max: net.core("b").log_bytes() + 100, ..Config::default() };
+    net.cores.get_mut(&ServerId::from("b")).expect("a server").reload(&config);
+    let one_by_one = Config { append_entries_max: 1, ..Config::default() };
+    net.cores.get_mut(&ServerId::from("a")).expect("a server").reload(&one_by_one);
+    net.isolated.push("b".into());
+    (0..8).for_each(|_| _ = net.propose("a"));
+    net.pass(3000);
+    net.isolated.clear();
+    net.pass(3000);
+    // Only an entry of the present term commits the others, and it comes after them.
+    assert_eq!(net.core("b").commit_index(), net.core("a").last().index);
+}
+
+#[test]
+fn a_vote_of_an_older_term_is_none_in_the_term_that_a_snapshot_brings() {
+    let snapshot = SnapshotMeta { last: EntryId::new(5, 9), ..SnapshotMeta::default() };
+    let hard_state = HardState { term: Term(3), voted_for: Some("b".into()) };
+    let persisted = Persisted { hard_state, snapshot: Some(snapshot), ..Persisted::default() };
+    let me = Peer::new("a", "a:1");
+    let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut Vec::new());
+    let hard_state = HardState { term: Term(5), voted_for: None };
+    assert_eq!(core.expect("a disk").hard_state(), &hard_state);
+}
+
+#[test]
 fn a_server_can_be_told_to_campaign_and_to_forget_its_leader() {
     let mut net = Net::new(&["a", "b", "c"], &[]);
     net.pass(200);
