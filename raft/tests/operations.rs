@@ -140,6 +140,53 @@ async fn a_restore_that_fails_changes_nothing() {
     assert!(matches!(raft.restore(meta, state).await, Err(RestoreError::Stopped)));
 }
 
+/// A state that never comes keeps nobody: not the proposals once the caller is gone, not the caller once the server stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_whose_state_never_comes_can_be_given_up() {
+    let (raft, journal, _) = single(Config::default(), MemoryLog::new(), MemorySnapshots::default()).await;
+    let never = Gate::default();
+    never.set(true);
+    let restore = |index| {
+        let (raft, state) = (raft.clone(), Gated(never.clone()));
+        tokio::spawn(async move { raft.restore(outside(index, "x\n").0, state).await })
+    };
+    let abandoned = restore(5);
+    let refused = async {
+        while raft.propose("x").await != Err(ProposeError::Overloaded) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("the restore", refused).await;
+    abandoned.abort();
+    let taken = async {
+        while raft.propose("y").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("room", taken).await;
+    let waiting = restore(9);
+    in_time("the restore", async {
+        while raft.propose("x").await != Err(ProposeError::Overloaded) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    in_time("stopping", raft.shutdown()).await;
+    let end = in_time("the answer", waiting).await.expect("no panic");
+    assert!(matches!(end, Err(RestoreError::OutcomeUnknown)), "{end:?}");
+    assert!(text(&journal).contains(&"y".to_owned()));
+    never.set(false);
+}
+
+struct Gated(Gate);
+
+impl Read for Gated {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.pass();
+        Ok(0)
+    }
+}
+
 struct Broken;
 
 impl Read for Broken {

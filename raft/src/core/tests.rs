@@ -692,8 +692,8 @@ fn restore(net: &mut Net, above: u64) -> (SnapshotMeta, RequestId) {
     let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() else {
         panic!("{:?}", net.outcomes[&begun]);
     };
-    let stored = meta.clone();
-    let request = net.request(&leader, |request| Input::RestoreStored { request, meta: Some(stored) });
+    let last = meta.last;
+    let request = net.request(&leader, |request| Input::RestoreStored { request, last, size: Some(7) });
     (meta, request)
 }
 
@@ -735,7 +735,8 @@ fn nothing_is_appended_read_or_changed_while_a_restore_is_under_way() {
     for request in [proposal, change, transfer, again] {
         assert_eq!(net.outcomes[&request], refused);
     }
-    let failed = net.request("a", |request| Input::RestoreStored { request, meta: None });
+    let first = meta.last;
+    let failed = net.request("a", |request| Input::RestoreStored { request, last: first, size: None });
     assert_eq!(net.outcomes[&failed], Outcome::Refused(Refusal::RestoreFailed));
     assert_eq!(net.core("a").last(), last, "nothing happened");
     net.propose("a");
@@ -744,7 +745,10 @@ fn nothing_is_appended_read_or_changed_while_a_restore_is_under_way() {
     let Outcome::RestoreBegun { meta: second } = net.outcomes[&begun].clone() else { panic!() };
     assert!(second.last > meta.last);
     net.snapshots_travel = true;
-    let taken = net.request("a", |request| Input::RestoreStored { request, meta: Some(second) });
+    let late = net.request("a", |request| Input::RestoreStored { request, last: first, size: Some(7) });
+    assert_eq!(net.outcomes[&late], Outcome::Refused(Refusal::RestoreFailed), "it was given up");
+    let last = second.last;
+    let taken = net.request("a", |request| Input::RestoreStored { request, last, size: Some(7) });
     let read = net.request("a", |request| Input::Read { request });
     assert_eq!((net.outcomes.get(&taken), net.outcomes.get(&read)), (None, None), "no quorum has it yet");
     assert!(!net.core("a").is_ready());
