@@ -16,6 +16,9 @@ use super::io::{Effect, Outcome, Refusal, RequestId};
 use super::message::{EntryKind, SnapshotMeta};
 use super::role::RoleState;
 
+/// Beyond it no log could go on for long.
+const INDEX_MAX: u64 = 1 << 63;
+
 /// A snapshot from outside on its way into the cluster.
 #[derive(Debug)]
 pub(super) enum Restoring {
@@ -47,7 +50,7 @@ impl RaftCore {
             return;
         }
         let index = LogIndex(self.log.last().index.max(above).0.saturating_add(1));
-        if index.0 >= u64::MAX / 2 {
+        if index.0 > INDEX_MAX {
             self.refuse(request, Refusal::RestoreFailed);
             return;
         }

@@ -884,3 +884,24 @@ fn a_leader_steps_down_after_its_own_limit_if_that_is_shorter() {
         assert_ne!(net.core("a").role(), Role::Leader);
     }
 }
+
+/// Catalogue P13.
+#[test]
+fn a_snapshot_that_contradicts_what_is_committed_is_not_taken() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.propose("a");
+    let core = net.core("b");
+    let before = (core.last(), core.commit_index());
+    let id = EntryId { term: Term(1), index: core.commit_index() };
+    let meta =
+        SnapshotMeta { last: id, configuration: core.configuration().clone(), ..SnapshotMeta::default() };
+    let reply = ReplyToken(1 << 40);
+    let request = Request::InstallSnapshot { term: core.term(), meta };
+    let mut effects = Vec::new();
+    let input = Input::Request { from: Peer::new("a", "a:1"), request, reply };
+    net.cores.get_mut(&ServerId::from("b")).expect("a server").step(net.now, input, &mut effects);
+    assert!(matches!(effects[..], [Effect::Ignore { reply: to }] if to == reply), "{effects:?}");
+    let core = net.core("b");
+    assert_eq!(((core.last(), core.commit_index()), core.snapshot()), (before, None));
+}

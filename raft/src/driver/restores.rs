@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
-use raft_types::EntryId;
+use raft_types::{EntryId, LogIndex};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -29,6 +29,8 @@ pub(super) struct Outside {
 }
 
 const CHUNK: usize = 64 << 10;
+/// What a snapshot may claim, so that a log can go on after it.
+const INDEX_MAX: LogIndex = LogIndex(1 << 62);
 
 impl Raft {
     /// Replaces the state of the whole cluster by a snapshot from outside, such as a backup. Only on the leader.
@@ -51,6 +53,9 @@ impl Raft {
         meta: SnapshotMeta,
         state: impl Read + Send + 'static,
     ) -> Result<EntryId, RestoreError> {
+        if meta.last.index > INDEX_MAX {
+            return Err(RestoreError::Invalid);
+        }
         let outside = |reply| Command::Restore(Box::new(Outside { meta, state: Box::new(state), reply }));
         match self.ask(outside).await {
             Ok(done) => done,
