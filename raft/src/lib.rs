@@ -84,8 +84,8 @@ pub use config::{Config, ConfigError, ReloadableConfig};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation, Observer,
-    PeerMetrics, Raft, RaftBuilder, Stats,
+    Applied, ConfigurationState, Executor, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation,
+    Observer, Operation, PeerMetrics, Raft, RaftBuilder, Stats,
 };
 #[cfg(feature = "tokio")]
 pub use error::{

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::actor::Actor;
+use super::executor::Executor;
 use super::{INBOX, Inner, Raft};
 use crate::config::Config;
 use crate::core::{Peer, Persisted, RaftCore};
@@ -26,6 +27,8 @@ pub struct RaftBuilder {
     log_store: Option<Box<dyn LogStore>>,
     snapshots: Option<Arc<dyn SnapshotStore>>,
     transport: Option<Arc<dyn Transport>>,
+    executor: Executor,
+    seed: Option<u64>,
 }
 
 impl RaftBuilder {
@@ -54,6 +57,21 @@ impl RaftBuilder {
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Where what may block runs; [`Executor::threads`] otherwise.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = executor;
+        self
+    }
+
+    /// What decides the random part of election timeouts; drawn from the system's randomness otherwise. For tests that are to
+    /// repeat themselves: servers with the same seed get into each other's way.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -90,7 +108,7 @@ impl RaftBuilder {
             Ok((log_store, state_machine, persisted))
         };
         let (log_store, state_machine, persisted) =
-            tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
+            self.executor.run(async move { recover() }).await.expect("reading the disk does not panic")?;
 
         info!(
             last = %persisted.entries.last().map_or(persisted.base, |entry| entry.id),
@@ -100,7 +118,7 @@ impl RaftBuilder {
         );
 
         let me = Peer { id: self.id, address: transport.local_address() };
-        let seed = rand::rng().random();
+        let seed = self.seed.unwrap_or_else(|| rand::rng().random());
         let mut effects = Vec::new();
         let core = RaftCore::restore(me.clone(), &self.config, seed, Time::ZERO, persisted, &mut effects)
             .map_err(|error| StorageError::Corrupt {
@@ -114,8 +132,15 @@ impl RaftBuilder {
         let stop = CancellationToken::new();
         let (stopped_sender, stopped) = watch::channel(false);
         transport.start(me.clone(), inbox);
-        let (actor, views) =
-            Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
+        let (actor, views) = Actor::new(
+            core,
+            self.config.clone(),
+            log_store,
+            state_machine,
+            snapshots,
+            transport,
+            self.executor,
+        );
         let actor_stop = stop.clone();
         tokio::spawn(async move {
             actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
@@ -136,6 +161,8 @@ impl Raft {
             log_store: None,
             snapshots: None,
             transport: None,
+            executor: Executor::default(),
+            seed: None,
         }
     }
 }

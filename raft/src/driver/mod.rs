@@ -9,6 +9,7 @@ mod actor;
 mod apply;
 mod builder;
 mod disk;
+mod executor;
 mod members;
 mod observation;
 mod observe;
@@ -32,6 +33,7 @@ use crate::core::{Peer, SnapshotMeta};
 use crate::error::{BootstrapError, ProposeError, ReadError, ReloadError, SnapshotError, TransferError};
 
 pub use builder::RaftBuilder;
+pub use executor::{Executor, Operation};
 pub use members::ConfigurationState;
 pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
