@@ -105,9 +105,7 @@ pub fn swarm_of(
 #[must_use]
 pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, events: u64) -> Option<(u64, Failure)> {
     seeds.into_iter().find_map(|seed| {
-        // A defect of the core has nothing to do with files, and the model of a disk is faster.
-        let files = mutant.core().is_none();
-        let options = Options { mutant: Some(mutant), files, ..Options::from_seed(seed, events) };
+        let options = Options { mutant: Some(mutant), ..Options::for_mutant(mutant, seed, events) };
         run(options).failure.map(|failure| (seed, failure))
     })
 }

@@ -5,6 +5,8 @@ mod aftermath;
 mod directed;
 mod ending;
 mod event;
+mod fleet;
+mod flying;
 mod operator;
 mod perform;
 
@@ -24,6 +26,7 @@ use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::options::Options;
+use crate::pilot::Fleet;
 use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
 use crate::workload::Workload;
@@ -89,6 +92,8 @@ pub struct World {
     /// What was answered to injected requests, and by whom.
     pub said: Vec<(usize, Response)>,
     held: Vec<Event>,
+    /// Machines, applications and the runs of autopilot, where it flies.
+    pub fleet: Fleet,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
     pause_random: Random,
@@ -126,6 +131,7 @@ impl World {
             checks: Checks::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
+            fleet: Fleet::new(options.seed),
             failure: None,
             coverage: BTreeMap::new(),
             filter: None,
@@ -165,6 +171,7 @@ impl World {
         if world.faults {
             world.schedule(world.options.fault_every, Event::Fault);
         }
+        world.start_fleet();
         world
     }
 
@@ -299,6 +306,7 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
+            Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
                 // Nobody adds a server that was lost while the request waited in a socket.
                 let too_late =
@@ -319,12 +327,11 @@ impl World {
                     self.fault();
                 }
             }
-            Event::Cut { node, deaf_only } => {
+            Event::Strike(strike) => {
                 if self.faults {
-                    self.cut_off(node, deaf_only);
+                    self.strike(strike);
                 }
             }
-            Event::Reboot { node, leader } => self.reboot(node, leader),
             Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();
@@ -532,6 +539,7 @@ impl World {
         }
         self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
         self.plan_wake(node);
+        self.follow_leadership(node);
     }
 
     /// How long a leader may go without an answer of a quorum: it looks once a heartbeat interval, by its own clock.
@@ -596,6 +604,7 @@ impl World {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
                 self.take_in(node, before, effects);
+                self.start_gossip(node);
             }
             Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),
         }

@@ -10,9 +10,10 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `transfer`, `read`, `follower_read`, `snapshot`.
+//! `membership`, `catch_up`, `transfer`, `read`, `follower_read`, `snapshot`, `operator_restore`.
 
 mod append;
+mod catch_up;
 mod election;
 mod follower_read;
 mod io;
@@ -20,12 +21,14 @@ mod log;
 mod membership;
 mod message;
 mod mutant;
+mod operator_restore;
 mod progress;
 mod quorum;
 mod read;
 mod replication;
 mod role;
 mod snapshot;
+mod status;
 mod transfer;
 mod writes;
 
@@ -42,6 +45,7 @@ pub use io::{
 pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
 #[cfg(feature = "__mutants")]
 pub use mutant::Mutant;
+pub use status::{FollowerView, Status};
 
 use follower_read::FollowerReads;
 use log::Log;
@@ -78,19 +82,6 @@ pub struct RestoreError {
     pub base: EntryId,
     /// The last entry in the snapshot; zero without one.
     pub snapshot: EntryId,
-}
-
-/// What a leader knows of a follower, for observers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FollowerView {
-    /// The last entry known to be durable there and equal to the leader's.
-    pub matched: EntryId,
-    /// When the newest answered request was sent.
-    pub contact: Time,
-    /// Whether it has answered anything in this leader's term yet.
-    pub heard: bool,
-    /// Whether a snapshot is on its way to it.
-    pub snapshotting: bool,
 }
 
 /// One server's consensus state.
@@ -264,7 +255,14 @@ impl RaftCore {
             Input::ChangeMembership { request, changes, expected } => {
                 self.on_change_membership(request, &changes, expected);
             }
+            Input::AddVoter { request, id, address, expected } => {
+                self.on_add_voter(request, id, address, expected);
+            }
             Input::Transfer { request, to } => self.on_transfer(request, to),
+            Input::BeginRestore { request, above } => self.on_begin_restore(request, above),
+            Input::RestoreStored { request, meta } => self.on_restore_stored(request, meta),
+            Input::Campaign => self.on_campaign(),
+            Input::ForgetLeader => self.on_forget_leader(),
         }
     }
 
@@ -392,6 +390,12 @@ impl RaftCore {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// The first entry that is not compacted; one after the last if there is none.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.log.base().index.next()
+    }
+
     /// Until when nobody else can lead, by this server's clock, as far as this leader knows; `None` for all others, for a
     /// leader that may not rely on it, and without [`Config::lease_reads`].
     #[must_use]
@@ -466,20 +470,6 @@ impl RaftCore {
     #[must_use]
     pub const fn log_bytes(&self) -> usize {
         self.log.bytes()
-    }
-
-    /// What the leader knows of a follower; `None` unless this is the leader and knows it.
-    #[must_use]
-    pub fn follower(&self, id: &ServerId) -> Option<FollowerView> {
-        let RoleState::Leader(leader) = &self.role else { return None };
-        let progress = leader.followers.get(id)?;
-        let term = self.log.term_at(progress.matched).unwrap_or_default();
-        Some(FollowerView {
-            matched: EntryId { term, index: progress.matched },
-            contact: progress.contact,
-            heard: progress.acknowledged > Sequence(0),
-            snapshotting: progress.mode == progress::Mode::Snapshot,
-        })
     }
 
     /// Whether [`Input::StorageFailed`] was seen.

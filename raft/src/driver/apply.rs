@@ -1,6 +1,7 @@
 //! The apply thread: owns the state machine.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use raft_types::EntryId;
@@ -14,6 +15,7 @@ use crate::core::{Entry, EntryKind, SnapshotMeta};
 use crate::error::ProposeError;
 use crate::state_machine::StateMachine;
 use crate::storage::{SnapshotStore, StorageError};
+use crate::telemetry::{self, Saturation};
 
 /// Who waits for an entry.
 pub(super) type ApplyReply = oneshot::Sender<Result<Applied, ProposeError>>;
@@ -73,7 +75,11 @@ impl Apply {
         let release = Release(waiting.clone());
         let pace = executor.clone();
         executor.start("raft-apply", async move {
-            while let Some(work) = receiver.recv().await {
+            let mut saturation = Saturation::new(telemetry::FSM_SATURATION);
+            loop {
+                saturation.idle();
+                let Some(work) = receiver.recv().await else { break };
+                saturation.busy();
                 pace.pause(Operation::Apply).await;
                 let done = unless_it_panics("run", "the state machine", || {
                     perform(&mut *state_machine, &snapshots, &reports, &waiting, &pace, work)
@@ -171,7 +177,10 @@ fn answer(state_machine: &mut dyn StateMachine, waiting: &Waiting, batch: &mut B
     if batch.commands.is_empty() {
         return;
     }
+    let since = Instant::now();
     let responses = state_machine.apply(&batch.commands);
+    telemetry::took(telemetry::FSM_APPLY, since);
+    metrics::histogram!(telemetry::FSM_APPLY_NUM).record(telemetry::count(batch.commands.len()));
     assert_eq!(responses.len(), batch.commands.len(), "the state machine answers every command");
     let ids = batch.commands.drain(..).map(|entry| entry.id);
     send(waiting, &batch.positions, ids.zip(responses));
@@ -191,11 +200,13 @@ fn restore(
     snapshots: &dyn SnapshotStore,
     meta: &SnapshotMeta,
 ) -> Report {
+    let since = Instant::now();
     let restored = snapshots.open(meta.last).and_then(|(_, mut state)| {
         state_machine.restore(&mut *state).map_err(|error| StorageError::io("restore", meta.last, error))
     });
     match restored {
         Ok(()) => {
+            telemetry::restored(since);
             state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
             Report::Restored { last: meta.last }
         }
@@ -211,16 +222,23 @@ fn take_snapshot(
     reports: mpsc::Sender<Report>,
     executor: &Executor,
 ) {
+    let began = Instant::now();
     let writer = state_machine.snapshot();
+    telemetry::took(telemetry::FSM_SNAPSHOT, began);
     let snapshots = Arc::clone(snapshots);
     let pace = executor.clone();
     executor.start("raft-snapshot", async move {
         pace.pause(Operation::Store).await;
         let store = || {
-            snapshots.create(&meta).and_then(|mut sink| {
-                writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
-                sink.finish()
-            })
+            let since = Instant::now();
+            let mut sink = snapshots.create(&meta)?;
+            telemetry::took(telemetry::SNAPSHOT_CREATE, since);
+            let since = Instant::now();
+            writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
+            let stored = sink.finish()?;
+            telemetry::took(telemetry::SNAPSHOT_PERSIST, since);
+            telemetry::took(telemetry::SNAPSHOT_TAKE, began);
+            Ok(stored)
         };
         let result = unless_it_panics("write", "the snapshot", store).flatten();
         let _ = reports.send(Report::SnapshotTaken { result }).await;

@@ -9,6 +9,7 @@ use super::executor::{Executor, Operation};
 use super::queues::Report;
 use crate::core::Write;
 use crate::storage::{LogStore, StorageError};
+use crate::telemetry;
 
 /// Takes one batch at a time. While it syncs one, the actor gathers the next: that is the group commit.
 pub(super) struct Disk {
@@ -29,7 +30,11 @@ impl Disk {
             while let Some(batch) = receiver.recv().await {
                 let through = batch.last().map(|write| write.id).unwrap_or_default();
                 pace.pause(Operation::Write).await;
+                let since = std::time::Instant::now();
                 let result = unless_it_panics("write to", "the log", || store.write(&batch)).flatten();
+                telemetry::took(telemetry::DISPATCH_LOG, since);
+                let entries = batch.iter().map(|write| write.entries.len()).sum();
+                metrics::histogram!(telemetry::DISPATCH_NUM_LOGS).record(telemetry::count(entries));
                 pace.pause(Operation::Written).await;
                 let failed = result.is_err();
                 let report = match result {
