@@ -221,7 +221,10 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
                     continue;
                 }
                 println!("{name}: found by {} after {count} seeds: {}", failure.check, failure.sentence);
-                println!("  replay: {}", replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant))));
+                println!(
+                    "  replay: {}",
+                    replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant)))
+                );
             }
             None => println!("{name}: NOT FOUND in {seeds} seeds"),
         }

@@ -135,7 +135,11 @@ impl Case<'_> {
             Step::Transfer { .. } => !healthy || !self.has_vote() || !by_policy,
             _ => false,
         };
-        if wrong { Err(format!("{}, healthy: {healthy}, by policy: {by_policy}", self.step())) } else { Ok(()) }
+        if wrong {
+            Err(format!("{}, healthy: {healthy}, by policy: {by_policy}", self.step()))
+        } else {
+            Ok(())
+        }
     }
 
     /// A3: a vote goes to a member that this run saw healthy in every look for the whole time.
@@ -173,7 +177,9 @@ impl Case<'_> {
         if down >= required && silent >= required {
             return Ok(());
         }
-        Err(format!("{id} is removed after {down:?} of bad health and {silent:?} of silence, not {required:?}"))
+        Err(format!(
+            "{id} is removed after {down:?} of bad health and {silent:?} of silence, not {required:?}"
+        ))
     }
 
     /// A6: no promotion and no removal costs tolerance.
@@ -219,7 +225,9 @@ impl Case<'_> {
     fn unknown(&self) -> Result<(), String> {
         let known = &self.inputs.known;
         let status = known.servers.get(self.id()).map(|server| server.node_status);
-        let doubtful = !self.watch.answered || known.error.is_some() || !known.servers.contains_key(&self.inputs.view.id);
+        let doubtful = !self.watch.answered
+            || known.error.is_some()
+            || !known.servers.contains_key(&self.inputs.view.id);
         let wrong = match self.step() {
             Step::Remove { .. } => {
                 doubtful || matches!(status, Some(NodeStatus::Unknown | NodeStatus::Alive))
@@ -260,7 +268,9 @@ fn tolerance(watch: &Watch, inputs: &Inputs, round: &Round) -> Result<(), String
     }
     let shown = watch.observed.tolerance(configuration);
     let state = &round.state;
-    if state.failure_tolerance > shown || (state.quorum != configuration.quorum() && !configuration.is_empty()) {
+    if state.failure_tolerance > shown
+        || (state.quorum != configuration.quorum() && !configuration.is_empty())
+    {
         return Err(format!(
             "tolerance {} and quorum {} are reported, the looks show {shown} and {}",
             state.failure_tolerance,
