@@ -811,6 +811,21 @@ fn a_follower_whose_memory_is_full_takes_no_more_until_there_is_room() {
 }
 
 #[test]
+fn a_follower_that_is_full_of_what_is_not_committed_takes_what_commits_it() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    let b = ServerId::from("b");
+    let room = net.core("b").log_bytes() + 1;
+    let config = Config { log_bytes_max: room, snapshot_threshold_bytes: room, ..Config::default() };
+    net.cores.get_mut(&b).expect("a server").reload(&config);
+    net.stalled.push("b".into());
+    net.propose("a");
+    assert!(net.core("b").log_bytes() > room && net.core("b").commit_index() < net.core("b").last().index);
+    net.propose("a");
+    assert_eq!(net.core("b").last(), net.core("a").last());
+}
+
+#[test]
 fn a_server_can_be_told_to_campaign_and_to_forget_its_leader() {
     let mut net = Net::new(&["a", "b", "c"], &[]);
     net.pass(200);

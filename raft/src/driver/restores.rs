@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::Raft;
 use super::actor::Actor;
+use super::executor::Operation;
 use super::queues::{Command, Report};
 use super::waiters::Waiter;
 use crate::core::{Input, RequestId, SnapshotMeta};
@@ -81,11 +82,13 @@ impl Actor {
         self.storing = Some((request, last));
         let snapshots = Arc::clone(&self.snapshots);
         let reports = self.report_sender.clone();
-        tokio::task::spawn_blocking(move || {
+        let pace = self.executor.clone();
+        self.executor.run(async move {
+            pace.pause(Operation::Store).await;
             let since = Instant::now();
             let result = store(&*snapshots, &meta, size, state);
             telemetry::took(telemetry::USER_RESTORE, since);
-            let _ = reports.blocking_send(Report::RestoreStored { request, last, result });
+            let _ = reports.send(Report::RestoreStored { request, last, result }).await;
         });
     }
 
@@ -127,7 +130,7 @@ impl Actor {
     /// Leadership was lost before the snapshot was taken over; it must not pass for the newest one at the next start.
     fn discard(&self, last: EntryId) {
         let snapshots = Arc::clone(&self.snapshots);
-        tokio::task::spawn_blocking(move || {
+        self.executor.run(async move {
             if let Err(error) = snapshots.remove(last) {
                 warn!(%error, %last, "could not remove a snapshot that was not restored; remove it by hand");
             }
