@@ -1,5 +1,7 @@
-//! The simulator's command line: `swarm`, `replay`, `mutants`.
+//! The simulator's command line: `swarm`, `replay`, `mutants`, `explore`.
 #![allow(clippy::disallowed_methods, reason = "says how fast the simulator is")]
+
+mod search;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -12,7 +14,13 @@ use simulation::swarm::{Totals, hunt_all, run, swarm_of};
 const USAGE: &str = "usage:
   sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model | --autopilot]   run N seeds
   sim replay --seed S [--events E] [--mutant NAME] [--model | --autopilot] [--quiet]   run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E] [--table] [--autopilot]   plant each known defect and look for it
+  sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER] [--autopilot]   plant each known defect and look for it
+  sim explore [--servers N] [--changes N] [--terms N] [--log N] [--single] [--without RULE] [--states MAX] [--threads T]
+                                                              look at every state of the specification within bounds
+--only: the only checker that counts
+--single: no joint configurations
+--without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
+  one-server-at-a-time, newer-log-wins
 --model: a model of the disks instead of the real stores on simulated disks (faster)
 --autopilot: autopilot flies, machines come and go for good (with the model of the disks)";
 
@@ -91,6 +99,7 @@ fn main() -> ExitCode {
         "swarm" => run_swarm(&arguments),
         "replay" => replay(&arguments),
         "mutants" => mutants(&arguments),
+        "explore" => search::explore_within(&arguments),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -189,8 +198,9 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn mutants(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--table", "--autopilot"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--table", "--only", "--autopilot"])?;
     let table = arguments.text("--table").is_some();
+    let only = arguments.text("--only").map(|name| &*name.to_owned().leak());
     let seeds = arguments.number("--seeds", 400)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
@@ -198,7 +208,7 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let flown = arguments.kind() == Kind::Autopilot;
     let all: Vec<Mutant> = Mutant::all().filter(|m| !flown || m.autopilot().is_some()).collect();
-    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads);
+    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads, only);
     let mut found = 0;
     for (mutant, hunted) in all.iter().zip(hunts) {
         let name = mutant.name();
@@ -220,5 +230,5 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
         }
     }
     println!("found {found} of {}", all.len());
-    Ok(found == all.len())
+    Ok(only.is_some() || found == all.len())
 }

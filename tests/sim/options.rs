@@ -55,6 +55,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How autopilot is set up, where it flies.
     pub autopilot: Option<Flight>,
+    /// The only checker whose findings count; all of them when `None`.
+    pub only: Option<&'static str>,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -101,6 +103,7 @@ impl Options {
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             autopilot: None,
+            only: None,
             mutant: None,
             trace: false,
         }
@@ -182,6 +185,7 @@ impl Options {
             files: true,
             segment_bytes: 4096,
             autopilot: None,
+            only: None,
             mutant: None,
             trace: false,
         }

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use autopilot::core::Run;
-use autopilot::{Action, ClusterView, Config, KnownServer, NodeStatus, Plan, PlannedStep, ServerId, State, Step};
+use autopilot::{
+    Action, ClusterView, Config, KnownServer, NodeStatus, Plan, PlannedStep, ServerId, State, Step,
+};
 use raft::Time;
 use raft::core::RequestId;
 use rand::RngExt;
@@ -90,7 +92,8 @@ impl Flight {
             gossip,
             suspicion: gossip * r.random_range(3..8),
             measures: chance(r, 400),
-            policy: [Policy::Stable, Policy::Stable, Policy::ReadReplicas, Policy::Wilful][r.random_range(0..4)],
+            policy: [Policy::Stable, Policy::Stable, Policy::ReadReplicas, Policy::Wilful]
+                [r.random_range(0..4)],
             fleet_every: between(r, ms(500), ms(5000)),
         }
     }

@@ -226,7 +226,12 @@ impl World {
         }
     }
 
-    pub(crate) fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+    pub(crate) fn ask(
+        &mut self,
+        node: usize,
+        asked: Asked,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
         if self.servers[node].paused_until > self.now {

@@ -56,7 +56,9 @@ fn too_old(inputs: &Inputs, sample: &Sample) -> Option<HealthReason> {
     let limit = inputs.stats_age_max;
     match sample.at.map(|at| inputs.now.since(at)) {
         None => Some(HealthReason::NoStats { age: None, limit }),
-        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => Some(HealthReason::NoStats { age: Some(age), limit }),
+        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
+            Some(HealthReason::NoStats { age: Some(age), limit })
+        }
         Some(_) => None,
     }
 }

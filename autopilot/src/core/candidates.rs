@@ -187,7 +187,8 @@ fn may_go(
 /// and has not answered the leader for as long either: an application that is blind, or wrong, for longer must not cost a
 /// live server its place. Whoever left on purpose may go at once.
 fn grace(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState) -> Result<(), Reason> {
-    let left_on_purpose = (server.known || mutated(Mutant::StaleIsLeft)) && server.node_status == NodeStatus::Left;
+    let left_on_purpose =
+        (server.known || mutated(Mutant::StaleIsLeft)) && server.node_status == NodeStatus::Left;
     if inputs.mode == Mode::Prune || left_on_purpose || mutated(Mutant::NoGrace) {
         return Ok(());
     }
@@ -209,7 +210,8 @@ fn silent_for(inputs: &Inputs, server: &ServerState) -> Duration {
     }
     let engine = inputs.view.stats.get(&server.id).and_then(|stats| stats.last_contact);
     let age = |at| inputs.now.since(at);
-    let measured = server.stats.last_contact.zip(server.stats_at.map(age)).map(|(c, age)| c.saturating_add(age));
+    let measured =
+        server.stats.last_contact.zip(server.stats_at.map(age)).map(|(c, age)| c.saturating_add(age));
     engine.into_iter().chain(measured).min().unwrap_or(Duration::MAX)
 }
 

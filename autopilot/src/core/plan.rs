@@ -36,7 +36,9 @@ pub(super) fn plan(
     let gate = gate(inputs);
     let wishes_gate = match inputs.mode {
         _ if gate.is_some() => gate.clone(),
-        _ if !inputs.reconciliation_enabled && !mutated(Mutant::SwitchIgnored) => Some(Reason::ReconciliationDisabled),
+        _ if !inputs.reconciliation_enabled && !mutated(Mutant::SwitchIgnored) => {
+            Some(Reason::ReconciliationDisabled)
+        }
         Mode::Watch | Mode::Prune => Some(Reason::NextRound),
         Mode::Reconcile => None,
     };

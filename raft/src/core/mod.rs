@@ -260,7 +260,7 @@ impl RaftCore {
             }
             Input::Transfer { request, to } => self.on_transfer(request, to),
             Input::BeginRestore { request, above } => self.on_begin_restore(request, above),
-            Input::RestoreStored { request, meta } => self.on_restore_stored(request, meta),
+            Input::RestoreStored { request, last, size } => self.on_restore_stored(request, last, size),
             Input::Campaign => self.on_campaign(),
             Input::ForgetLeader => self.on_forget_leader(),
         }

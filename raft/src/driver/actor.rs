@@ -86,7 +86,9 @@ pub(super) struct Actor {
     pub(super) receiving_snapshot: bool,
     next_id: u64,
     replies: BTreeMap<ReplyToken, Responder>,
-    waiters: BTreeMap<RequestId, Waiter>,
+    pub(super) waiters: BTreeMap<RequestId, Waiter>,
+    /// The snapshot from outside that is being stored, and who waits for it.
+    pub(super) storing: Option<(RequestId, EntryId)>,
     pending: VecDeque<Pending>,
     reads: Reads,
     reports: mpsc::Receiver<Report>,
@@ -139,6 +141,7 @@ impl Actor {
             next_id: 0,
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            storing: None,
             pending: VecDeque::new(),
             reads: Reads::default(),
             reports,
@@ -200,6 +203,7 @@ impl Actor {
                 self.on_incoming(incoming);
             }
             self.on_commands(&mut asked);
+            self.give_up_unwanted_restore();
             self.step(Input::Tick);
             self.perform();
             self.publish();
@@ -263,8 +267,8 @@ impl Actor {
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
-            Report::RestoreStored { result, reply } => {
-                self.on_restore_stored(result, reply);
+            Report::RestoreStored { request, last, result } => {
+                self.on_restore_stored(request, last, result);
                 self.publish_now();
             }
             Report::SnapshotUnsendable { to, sequence, error } => {
