@@ -131,6 +131,12 @@ impl Workload {
         true
     }
 
+    /// Whether a server is handing leadership over.
+    #[must_use]
+    pub fn hands_over(&self, node: usize) -> bool {
+        self.handing_over.values().any(|at| *at == node)
+    }
+
     /// Whether nobody waits for anything.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -220,7 +226,12 @@ impl World {
         }
     }
 
-    fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+    pub(crate) fn ask(
+        &mut self,
+        node: usize,
+        asked: Asked,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
         if self.servers[node].paused_until > self.now {
@@ -384,7 +395,8 @@ impl World {
             | Outcome::RestoreBegun { .. }
             | Outcome::Restored { .. } => {}
         }
-        self.workload.outcomes.insert(request, outcome);
+        self.workload.outcomes.insert(request, outcome.clone());
+        self.hear_outcome(node, request, &outcome);
     }
 
     fn proposed(

@@ -88,7 +88,7 @@ impl RaftCore {
             self.respond_after_hard_state(reply, refusal);
             return;
         }
-        if self.is_full_for(&entries, commit.min(at.index)) {
+        if self.is_full_for(&entries) {
             // The commit index comes all the same, for only what is committed can be applied and make room.
             self.commit_through(commit.min(at.index));
             self.out.push(Effect::Ignore { reply });
@@ -113,16 +113,16 @@ impl RaftCore {
     /// Whether there is no memory for more entries after the last one: the state machine or the snapshots do not keep up. The
     /// leader tries again with each heartbeat.
     ///
-    /// What is not committed does not count: room for it comes only with more entries, which commit it. It is bounded by
-    /// what leaders take.
-    fn is_full_for(&self, entries: &[Entry], commit: LogIndex) -> bool {
-        let limit = self.config.log_bytes_max;
+    /// Only what is committed counts. It makes room by itself, while the rest may need the very next entry to be committed.
+    fn is_full_for(&self, entries: &[Entry]) -> bool {
         let news = entries.iter().find(|entry| self.log.term_at(entry.id.index) != Some(entry.id.term));
-        let grows = news.is_some_and(|entry| entry.id.index > self.log.last().index);
-        grows && self.log.bytes() >= limit && {
-            let uncommitted = self.log.iter_from(commit.max(self.commit).next()).map(Entry::size);
-            self.log.bytes() - uncommitted.sum::<usize>() >= limit
-        }
+        news.is_some_and(|entry| entry.id.index > self.log.last().index)
+            && self.log.bytes() >= self.config.log_bytes_max
+            && self.log.bytes() - self.uncommitted_bytes_here() >= self.config.log_bytes_max
+    }
+
+    fn uncommitted_bytes_here(&self) -> usize {
+        self.log.iter_from(self.commit.next()).map(Entry::size).sum()
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.

@@ -10,6 +10,7 @@ mod ages;
 mod apply;
 mod builder;
 mod disk;
+mod executor;
 mod members;
 mod observation;
 mod observe;
@@ -36,6 +37,7 @@ use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::SnapshotState;
 
 pub use builder::RaftBuilder;
+pub use executor::{Executor, Operation};
 pub use members::ConfigurationState;
 pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};

@@ -5,6 +5,7 @@ use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
 use crate::nemesis::Strike;
+use crate::pilot::Flying;
 use crate::server::{Reading, Received};
 
 /// Something that will happen.
@@ -114,6 +115,8 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// Something beside Raft: autopilot, its application, machines.
+    Flying(Box<Flying>),
     /// A read by lease reaches a server that looked at its clock some time ago.
     LateAsk {
         /// Which.
@@ -178,7 +181,7 @@ impl Ord for Scheduled {
 }
 
 /// The server whose process must run for this to happen.
-pub(super) const fn node_of(event: &Event) -> Option<usize> {
+pub(super) fn node_of(event: &Event) -> Option<usize> {
     match event {
         Event::Wake { node, .. }
         | Event::Deliver { node, .. }
@@ -191,6 +194,7 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::LateAsk { node, .. }
         | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
+        Event::Flying(flying) => flying.node(),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
