@@ -165,7 +165,11 @@ impl RaftCore {
         }
         let log = Log::new(base, entries);
         // A log that was written was written in a term that had been made durable before.
-        hard_state.term = hard_state.term.max(log.last().term).max(snapshot_last.term);
+        let newest = log.last().term.max(snapshot_last.term);
+        if newest > hard_state.term {
+            // No vote was given in a term that was not durable yet.
+            hard_state = HardState { term: newest, voted_for: None };
+        }
         let durable = log.last().index;
         let mut core = Self {
             configurations: Configurations::recompute(

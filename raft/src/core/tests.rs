@@ -826,6 +826,17 @@ fn a_follower_that_is_full_of_what_is_not_committed_takes_what_commits_it() {
 }
 
 #[test]
+fn a_vote_of_an_older_term_is_none_in_the_term_that_a_snapshot_brings() {
+    let snapshot = SnapshotMeta { last: EntryId::new(5, 9), ..SnapshotMeta::default() };
+    let hard_state = HardState { term: Term(3), voted_for: Some("b".into()) };
+    let persisted = Persisted { hard_state, snapshot: Some(snapshot), ..Persisted::default() };
+    let me = Peer::new("a", "a:1");
+    let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut Vec::new());
+    let hard_state = HardState { term: Term(5), voted_for: None };
+    assert_eq!(core.expect("a disk").hard_state(), &hard_state);
+}
+
+#[test]
 fn a_server_can_be_told_to_campaign_and_to_forget_its_leader() {
     let mut net = Net::new(&["a", "b", "c"], &[]);
     net.pass(200);
