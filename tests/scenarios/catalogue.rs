@@ -93,7 +93,6 @@ const WITHOUT: &[(&str, &str)] = &[
     ("M16", "offline recovery: tests of `peers.json` in `raft`"),
     ("L11", "a candidate is no leader and has no lease; the swarm judges every read by lease"),
     ("L12", "about the application: tests of the autopilot"),
-    ("L13", "the swarm judges every history for linearizability"),
 ];
 
 fn root() -> PathBuf {

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod elections;
+mod follower_reads;
 mod joint;
 mod leases;
 mod membership;

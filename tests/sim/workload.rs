@@ -125,6 +125,15 @@ impl Workload {
         self.handing_over.values().any(|at| *at == node)
     }
 
+    /// Takes back a change of members that no server has heard of yet. False for anything else.
+    pub(crate) fn withdraws(&mut self, input: &Input) -> bool {
+        let (Input::Change { request, .. } | Input::ChangeMembership { request, .. }) = input else {
+            return false;
+        };
+        self.pending.remove(request);
+        true
+    }
+
     /// Whether nobody waits for anything.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -194,7 +203,11 @@ impl World {
             _ if change => self.random_change(node),
             0..=6 if self.options.config.lease_reads => self.random_lease_read(node),
             0..=9 => {
-                self.read(node);
+                // Every server reads, whoever leads.
+                let anywhere = chance(&mut self.workload.registers, 500);
+                let reader =
+                    if anywhere { up[self.workload.registers.random_range(0..up.len())] } else { node };
+                self.read(reader);
             }
             10..=12 => {
                 self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
@@ -345,6 +358,9 @@ impl World {
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
             Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
+                if !self.servers[node].leads() {
+                    self.cover("reads confirmed for followers");
+                }
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let reading = Reading { index: *index, floor, key, began, until: Time::NEVER };
                     if let Outcome::LeaseRead { until, .. } = outcome {
@@ -361,7 +377,11 @@ impl World {
                 let verdict = self.judge_change(node, request, *index);
                 self.judge("changes", verdict);
             }
-            Outcome::Bootstrapped | Outcome::Transferred => {}
+            // Nothing is restored from outside here: a state machine that goes back breaks every promise on purpose.
+            Outcome::Bootstrapped
+            | Outcome::Transferred
+            | Outcome::RestoreBegun { .. }
+            | Outcome::Restored { .. } => {}
         }
         self.workload.outcomes.insert(request, outcome.clone());
         self.hear_outcome(node, request, &outcome);
@@ -522,6 +542,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",
+        Outcome::RestoreBegun { .. } | Outcome::Restored { .. } => "restores",
         Outcome::Refused(Refusal::NotLeader { .. }) => "refused: not leader",
         Outcome::Refused(Refusal::LeadershipLost) => "refused: leadership lost",
         Outcome::Refused(Refusal::TransferInProgress) => "refused: transfer in progress",

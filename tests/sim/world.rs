@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequence, WriteId};
+use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
@@ -308,7 +308,10 @@ impl World {
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
             Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
-                if self.is_current(node, epoch) {
+                // Nobody adds a server that was lost while the request waited in a socket.
+                let too_late =
+                    self.servers.iter().any(|server| server.lost) && self.workload.withdraws(&input);
+                if self.is_current(node, epoch) && !too_late {
                     self.step(node, *input);
                 }
             }
@@ -413,6 +416,9 @@ impl World {
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
         let request = received.request.clone();
+        if request == Request::ReadIndex {
+            self.checks.contact.read_index(reply, self.now);
+        }
         self.servers[node].received.insert(reply, received);
         self.step(node, Input::Request { from, request, reply });
     }
@@ -488,7 +494,10 @@ impl World {
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
         let Some(core) = &mut self.servers[node].core else { return };
         self.workload.hears(core, &input, node);
-        if let Input::Read { request } | Input::LeaseRead { request } = &input {
+        // A follower's read is confirmed by its leader; that it is not stale is judged like any other read.
+        if let Input::Read { request } | Input::LeaseRead { request } = &input
+            && core.role() == Role::Leader
+        {
             self.checks.contact.reads(*request, self.now);
         }
         let before = Seen::of(core);

@@ -139,7 +139,7 @@ impl RaftCore {
         }
     }
 
-    fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
+    pub(super) fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
         match next {
             Ok(next) if next == *self.configuration() => {
                 let index = self.configuration_index();
@@ -151,10 +151,13 @@ impl RaftCore {
     }
 
     /// The configuration in force, if it may be changed now.
-    fn check_change(&self, expected: Option<LogIndex>) -> Result<&Configuration, Refusal> {
+    pub(super) fn check_change(&self, expected: Option<LogIndex>) -> Result<&Configuration, Refusal> {
         let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
         if leader.transfer.is_some() {
             return Err(Refusal::TransferInProgress);
+        }
+        if self.is_restoring() {
+            return Err(Refusal::RestoreInProgress);
         }
         // Without an entry of its own term committed a leader may not know of a change that is (catalogue M01).
         if !leader.ready && !self.mutated(Mutant::ChangesBeforeReady) {
@@ -176,6 +179,16 @@ impl RaftCore {
         if let Some(leader) = self.leader_mut() {
             leader.change = Some((request, index));
         }
+        self.spread_change();
+    }
+
+    /// Makes a change that nobody waits for.
+    pub(super) fn start_change(&mut self, next: Configuration) {
+        self.append_configuration(next);
+        self.spread_change();
+    }
+
+    fn spread_change(&mut self) {
         self.replicate_to_all();
         // Fewer voters may be enough for what is waiting (catalogue M14).
         self.advance_commit();

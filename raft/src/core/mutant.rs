@@ -230,6 +230,16 @@ pub enum Mutant {
     ReadsUnconfirmed,
     /// R07: one voter counts as having confirmed a read.
     ReadsOneShort,
+    /// L09: whatever answer comes confirms the reads that wait on a follower.
+    OldReadIndexAccepted,
+    /// L09: a read on a follower joins the request under way.
+    FollowerReadJoinsOldRequest,
+    /// L10: a leader answers a follower that reads without asking anybody.
+    ReadIndexUnconfirmed,
+    /// L13: a read on a follower is served at the follower's own commit index.
+    ReadAtOwnCommit,
+    /// R19, C2: a read on a follower that cannot be confirmed is forgotten.
+    FollowerReadsForgotten,
     /// S11: the commit index follows the leader's down.
     CommitFalls,
 }
@@ -347,6 +357,11 @@ impl Mutant {
         Self::ReadJoinsOldRound,
         Self::ReadsUnconfirmed,
         Self::ReadsOneShort,
+        Self::OldReadIndexAccepted,
+        Self::FollowerReadJoinsOldRequest,
+        Self::ReadIndexUnconfirmed,
+        Self::ReadAtOwnCommit,
+        Self::FollowerReadsForgotten,
         Self::CommitFalls,
     ];
 

@@ -16,6 +16,7 @@ use crate::core::{Peer, Persisted, RaftCore};
 use crate::error::StartError;
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
+use crate::telemetry;
 use crate::transport::Transport;
 
 /// Puts a server together. Storage, snapshots and transport are required.
@@ -73,21 +74,10 @@ impl RaftBuilder {
         let mut state_machine = self.state_machine;
 
         let store = Arc::clone(&snapshots);
-        let recover = move || -> Result<_, StartError> {
-            let recovered = log_store.recover()?;
-            let snapshot = store.latest()?;
-            if let Some(meta) = &snapshot {
-                let (_, mut state) = store.open(meta.last)?;
-                state_machine.restore(&mut *state).map_err(StartError::Restore)?;
-                state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
-            }
-            let persisted = Persisted {
-                hard_state: recovered.hard_state,
-                snapshot,
-                base: recovered.base,
-                entries: recovered.entries,
-            };
-            Ok((log_store, state_machine, persisted))
+        let restore = self.config.restore_on_start;
+        let recover = move || {
+            let persisted = recover(&mut *log_store, &*store, &mut *state_machine, restore)?;
+            Ok::<_, StartError>((log_store, state_machine, persisted))
         };
         let (log_store, state_machine, persisted) =
             tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
@@ -114,16 +104,53 @@ impl RaftBuilder {
         let stop = CancellationToken::new();
         let (stopped_sender, stopped) = watch::channel(false);
         transport.start(me.clone(), inbox);
+        let stored = Arc::clone(&snapshots);
         let (actor, views) =
-            Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
+            Actor::new(core, self.config.clone(), seed, log_store, state_machine, snapshots, transport);
         let actor_stop = stop.clone();
         tokio::spawn(async move {
             actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
             let _ = stopped_sender.send(true);
         });
         let command_bytes_max = self.config.command_bytes_max;
-        Ok(Raft { inner: Arc::new(Inner { me, command_bytes_max, commands, views, stop, stopped }) })
+        Ok(Raft {
+            inner: Arc::new(Inner {
+                me,
+                command_bytes_max,
+                snapshots: stored,
+                commands,
+                views,
+                stop,
+                stopped,
+            }),
+        })
     }
+}
+
+/// Reads log and snapshot, and brings the state machine to the snapshot if it wants that.
+fn recover(
+    log_store: &mut dyn LogStore,
+    snapshots: &dyn SnapshotStore,
+    state_machine: &mut dyn StateMachine,
+    restore: bool,
+) -> Result<Persisted, StartError> {
+    let recovered = log_store.recover()?;
+    let snapshot = snapshots.latest()?;
+    if let Some(meta) = &snapshot {
+        if restore {
+            let since = std::time::Instant::now();
+            let (_, mut state) = snapshots.open(meta.last)?;
+            state_machine.restore(&mut *state).map_err(StartError::Restore)?;
+            telemetry::restored(since);
+        }
+        state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
+    }
+    Ok(Persisted {
+        hard_state: recovered.hard_state,
+        snapshot,
+        base: recovered.base,
+        entries: recovered.entries,
+    })
 }
 
 impl Raft {

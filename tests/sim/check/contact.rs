@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft::core::{RaftCore, RequestId, Role, Sequence};
+use raft::core::{RaftCore, ReplyToken, RequestId, Role, Sequence};
 use raft::{LogIndex, Term, Time};
 
 use super::membership::is_quorum;
@@ -20,6 +20,8 @@ pub struct Contact {
     heard: BTreeMap<(usize, usize), Sent>,
     /// When each read came to the server that is asked.
     reads: BTreeMap<RequestId, Time>,
+    /// When a follower's request for a read index came to its leader.
+    read_indexes: BTreeMap<ReplyToken, Time>,
     /// Since when each server leads with its present configuration: members count as heard then.
     since: BTreeMap<usize, (Term, LogIndex, Time)>,
 }
@@ -55,7 +57,33 @@ impl Contact {
         servers: &[SimServer],
         request: RequestId,
     ) -> Verdict {
-        let Some(came) = self.reads.remove(&request) else { return Ok(()) };
+        let came = self.reads.remove(&request);
+        // Where it does not lead, its leader confirmed the read, and was judged when it said so.
+        let came = came.filter(|_| core.role() == Role::Leader);
+        came.map_or(Ok(()), |came| self.confirmed_since(node, core, servers, came))
+    }
+
+    /// A follower asks a server for a read index.
+    pub fn read_index(&mut self, reply: ReplyToken, now: Time) {
+        self.read_indexes.insert(reply, now);
+    }
+
+    /// Judges a leader that gives a follower a read index.
+    ///
+    /// # Errors
+    /// As for its own clients.
+    pub fn gives_read_index(
+        &mut self,
+        node: usize,
+        core: &RaftCore,
+        servers: &[SimServer],
+        reply: ReplyToken,
+    ) -> Verdict {
+        let came = self.read_indexes.remove(&reply);
+        came.map_or(Ok(()), |came| self.confirmed_since(node, core, servers, came))
+    }
+
+    fn confirmed_since(&self, node: usize, core: &RaftCore, servers: &[SimServer], came: Time) -> Verdict {
         if self.answered_by_quorum(node, core, servers, |sent| sent.at >= came) {
             return Ok(());
         }

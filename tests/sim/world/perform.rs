@@ -170,6 +170,12 @@ impl World {
                 self.checks.one_vote.votes(&server.peer.id, *term, candidate, &server.disk.hard_state);
             self.judge("one_vote", verdict);
         }
+        if let (Response::ReadIndex { index: Some(_), .. }, Some(core)) =
+            (&response, &self.servers[node].core)
+        {
+            let verdict = self.checks.contact.gives_read_index(node, core, &self.servers, reply);
+            self.judge("reads", verdict);
+        }
         let response = self.forge(response);
         if received.epoch == u64::MAX {
             self.said.push((node, response));
