@@ -148,6 +148,8 @@ pub struct Gossip {
     pub epoch: u64,
     /// When each was last heard of, directly or through others.
     pub heard: BTreeMap<usize, Time>,
+    /// When each was first heard of.
+    pub met: BTreeMap<usize, Time>,
     /// Who said that it leaves.
     pub left: BTreeSet<usize>,
 }
@@ -197,6 +199,8 @@ pub struct Fleet {
     pub gone: BTreeSet<usize>,
     /// Members that a person took out: they stay out.
     pub kept_out: BTreeSet<usize>,
+    /// How many of the members, in a thousand, are measured where measuring goes wrong.
+    pub measured_by_chance: u32,
     /// The server about which the engine refuses every change, and until when.
     pub refused: Option<(ServerId, Time)>,
     /// Until when people have switched reconciliation off.
@@ -221,6 +225,7 @@ impl Fleet {
             leaving: BTreeSet::new(),
             gone: BTreeSet::new(),
             kept_out: BTreeSet::new(),
+            measured_by_chance: 300,
             refused: None,
             switched_off_until: Time::ZERO,
             rival_next: false,

@@ -76,6 +76,9 @@ impl World {
             }
             mine.left.extend(&theirs.left);
         }
+        for about in mine.heard.keys() {
+            mine.met.entry(*about).or_insert(now);
+        }
         self.fleet.gossip.insert(node, mine);
     }
 
@@ -110,6 +113,7 @@ impl World {
         let status = |about: usize| match (gossip.heard.get(&about), rumour(about)) {
             (_, Some(said)) => said,
             (None, None) => None,
+            (Some(_), None) if gossip.met.get(&about).is_none_or(|met| *met > at) => None,
             (Some(_), None) if gossip.left.contains(&about) => Some(NodeStatus::Left),
             (Some(heard), None) if at.since(*heard) > flight.suspicion => Some(NodeStatus::Failed),
             (Some(_), None) => Some(NodeStatus::Alive),
@@ -131,6 +135,7 @@ impl World {
         let about = self.servers.iter().position(|server| server.id() == id);
         if let (Some(gossip), Some(about)) = (self.fleet.gossip.get_mut(&node), about) {
             gossip.heard.remove(&about);
+            gossip.met.remove(&about);
             gossip.left.remove(&about);
         }
     }
@@ -188,7 +193,9 @@ impl World {
     }
 
     pub(super) fn go_down(&mut self, node: usize, lasts: Duration) {
-        if !self.faults || !self.servers[node].is_up() {
+        // In a directed scenario only what it says happens, and there are no other faults.
+        let directed = self.options.fault_every.is_zero();
+        if (!self.faults && !directed) || !self.servers[node].is_up() {
             return;
         }
         self.crash(node);

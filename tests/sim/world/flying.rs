@@ -434,9 +434,10 @@ impl World {
         }
         let mut stats = self.view(node).map(|view| view.stats).unwrap_or_default();
         let ills = self.fleet.ills.get(&node).copied().unwrap_or_default();
-        let lost = if ills.blind_until > self.now { 700 } else { 0 };
-        let random = &mut self.fleet.random;
-        stats.retain(|_, _| lost == 0 || !chance(random, lost));
+        if ills.blind_until > self.now {
+            let (random, measured) = (&mut self.fleet.random, self.fleet.measured_by_chance);
+            stats.retain(|_, _| chance(random, measured));
+        }
         Some(stats)
     }
 
