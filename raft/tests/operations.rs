@@ -268,7 +268,7 @@ async fn a_removed_server_stops_if_it_is_told_to() {
             let metrics = raft.metrics();
             let end = async {
                 while metrics.has_changed().is_ok() {
-                    tokio::time::sleep(Duration::from_millis(10)).await
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
             in_time("stopping", end).await;
@@ -379,7 +379,7 @@ async fn a_slow_state_machine_holds_proposals_back() {
     gate.set(false);
     let again = async {
         while raft.propose("again").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     in_time("room", again).await;
@@ -416,7 +416,7 @@ async fn a_slow_follower_is_bounded_and_slows_nobody() {
         let command = format!("{n} {}", "x".repeat(1000));
         let propose = async {
             while leader.propose(command.clone()).await.is_err() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         in_time("a commit", propose).await;

@@ -115,25 +115,6 @@ impl Mutant {
         }
     }
 
-    /// Whether the window in which it does harm is so short that the usual number of seeds may not hit it: a deposed leader
-    /// must be asked for a read within the few milliseconds before it notices. Directed scenarios retell all of them.
-    #[must_use]
-    pub const fn is_rare(self) -> bool {
-        use raft::core::Mutant as Core;
-        matches!(
-            self,
-            Self::Core(
-                Core::NonvotersConfirmReads
-                    | Core::LeaseForgottenAtRestart
-                    | Core::LeaseOneShort
-                    | Core::LeaseOutlivesTransfer
-                    | Core::LeaseTooLong
-                    | Core::OldAnswersConfirmReads
-                    | Core::ReadJoinsOldRound
-            )
-        )
-    }
-
     /// Whether it changes what a restart finds, which only the model of a disk allows.
     #[must_use]
     pub const fn spoils_disk(self) -> bool {

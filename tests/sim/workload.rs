@@ -58,6 +58,8 @@ pub struct Workload {
     outcomes: BTreeMap<RequestId, Outcome>,
     /// Changes that expect a configuration which was not in force when they were asked for.
     stale: BTreeSet<RequestId>,
+    /// Until then clients only read.
+    pub(crate) quiet_until: Time,
     /// Transfers under way, and where.
     handing_over: BTreeMap<RequestId, usize>,
 }
@@ -75,6 +77,7 @@ impl Workload {
             pending: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             stale: BTreeSet::new(),
+            quiet_until: Time::ZERO,
             handing_over: BTreeMap::new(),
         }
     }
@@ -119,12 +122,6 @@ impl Workload {
         }
     }
 
-    /// Whether a server is handing leadership over.
-    #[must_use]
-    pub fn hands_over(&self, node: usize) -> bool {
-        self.handing_over.values().any(|at| *at == node)
-    }
-
     /// Takes back a change of members that no server has heard of yet. False for anything else.
     pub(crate) fn withdraws(&mut self, input: &Input) -> bool {
         let (Input::Change { request, .. } | Input::ChangeMembership { request, .. }) = input else {
@@ -132,6 +129,12 @@ impl Workload {
         };
         self.pending.remove(request);
         true
+    }
+
+    /// Whether a server is handing leadership over.
+    #[must_use]
+    pub fn hands_over(&self, node: usize) -> bool {
+        self.handing_over.values().any(|at| *at == node)
     }
 
     /// Whether nobody waits for anything.
@@ -173,6 +176,10 @@ impl World {
         let leaders: Vec<usize> = up.iter().copied().filter(|node| self.servers[*node].leads()).collect();
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
+        }
+        if self.now < self.workload.quiet_until {
+            self.read(node);
+            return;
         }
         // A deposed leader that does not know it yet is where reads go wrong.
         if leaders.len() > 1 && chance(random, 600) {

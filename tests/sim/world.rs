@@ -327,12 +327,11 @@ impl World {
                     self.fault();
                 }
             }
-            Event::Cut { node, deaf_only } => {
+            Event::Strike(strike) => {
                 if self.faults {
-                    self.cut_off(node, deaf_only);
+                    self.strike(strike);
                 }
             }
-            Event::Reboot { node, leader } => self.reboot(node, leader),
             Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();

@@ -4,6 +4,7 @@ use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
+use crate::nemesis::Strike;
 use crate::pilot::Flying;
 use crate::server::{Reading, Received};
 
@@ -145,20 +146,8 @@ pub enum Event {
     Client,
     /// A fault begins.
     Fault,
-    /// Nothing reaches a server any more and, unless it is only deaf, nothing comes from it.
-    Cut {
-        /// Which.
-        node: usize,
-        /// Whether what it says still arrives.
-        deaf_only: bool,
-    },
-    /// A server crashes and starts again at once.
-    Reboot {
-        /// Whom it hears no more.
-        leader: usize,
-        /// Which.
-        node: usize,
-    },
+    /// A fault that was begun takes its next step.
+    Strike(Strike),
     /// Cuts and loss end.
     Mend,
 }
@@ -212,8 +201,7 @@ pub(super) fn node_of(event: &Event) -> Option<usize> {
         | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault
-        | Event::Cut { .. }
-        | Event::Reboot { .. }
+        | Event::Strike(_)
         | Event::Mend => None,
     }
 }
