@@ -1,6 +1,5 @@
 //! The one task: wake, gather, run a round, perform its step, answer requests.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,12 +8,15 @@ use raft_types::{ServerId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::command::Command;
+use super::audit::Timeline;
+use super::command::Request;
 use super::gather::{LastAnswers, Ports};
 use super::handle::{Shared, Status};
 use super::propose::Records;
-use crate::core::{CoolDown, Inputs, Memory, Mode, Round};
-use crate::model::{Action, EventKind, HealthReason, KnownServer, NodeStatus, Plan, Reason, State, Verdict};
+use crate::core::{CoolDown, Inputs, Mode, News, Round};
+use crate::model::{
+    Actor, Config, EventKind, Hand, HealthReason, KnownServer, Memory, NodeStatus, Plan, State,
+};
 use crate::ports::ClusterError;
 use crate::promoter::Promoter;
 
@@ -31,16 +33,25 @@ pub(super) struct Published {
     state: watch::Sender<Arc<State>>,
     plan: watch::Sender<Arc<Plan>>,
     status: watch::Sender<Status>,
+    hand: watch::Sender<Arc<Hand>>,
 }
 
-type Shown = (Published, watch::Receiver<Arc<State>>, watch::Receiver<Arc<Plan>>, watch::Receiver<Status>);
+/// What the handles read of it.
+pub(super) struct Shown {
+    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) plan: watch::Receiver<Arc<Plan>>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) hand: watch::Receiver<Arc<Hand>>,
+}
 
 impl Published {
-    pub(super) fn new() -> Shown {
+    pub(super) fn new() -> (Self, Shown) {
         let (state, states) = watch::channel(Arc::default());
         let (plan, plans) = watch::channel(Arc::default());
         let (status, statuses) = watch::channel(Status::Running);
-        (Self { state, plan, status }, states, plans, statuses)
+        let (hand, hands) = watch::channel(Arc::default());
+        let shown = Shown { state: states, plan: plans, status: statuses, hand: hands };
+        (Self { state, plan, status, hand }, shown)
     }
 
     fn clear(&self) {
@@ -52,6 +63,7 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         self.clear();
+        self.hand.send_replace(Arc::default());
         self.status.send_replace(Status::NotRunning);
     }
 }
@@ -61,16 +73,20 @@ pub(super) struct Task {
     pub(super) ports: Ports,
     pub(super) promoter: Arc<dyn Promoter>,
     pub(super) shared: Arc<Shared>,
-    requests: mpsc::Receiver<Command>,
+    requests: mpsc::Receiver<Request>,
     published: Published,
-    memory: Memory,
+    pub(super) memory: Memory,
+    pub(super) hand: Hand,
+    pub(super) timeline: Timeline,
+    /// The tunables of the last round.
+    pub(super) config: Config,
     last: LastAnswers,
     pub(super) records: Records,
     known: Vec<KnownServer>,
     pub(super) cool_down: Option<CoolDown>,
     next_reconcile: Time,
-    /// What was refused in the last round, so that a refusal is told once.
-    refused: BTreeSet<(ServerId, Action, &'static str)>,
+    /// Whether the application was asked for the ledger of an earlier leader.
+    took_over: bool,
 }
 
 impl Task {
@@ -78,7 +94,7 @@ impl Task {
         ports: Ports,
         promoter: Arc<dyn Promoter>,
         shared: Arc<Shared>,
-        requests: mpsc::Receiver<Command>,
+        requests: mpsc::Receiver<Request>,
         published: Published,
     ) -> Self {
         let next_reconcile = Time::ZERO + ports.intervals.reconcile;
@@ -89,12 +105,15 @@ impl Task {
             requests,
             published,
             memory: Memory::default(),
+            hand: Hand::default(),
+            timeline: Timeline::default(),
+            config: Config::default(),
             last: LastAnswers::default(),
             records: Records::default(),
             known: Vec::new(),
             cool_down: None,
             next_reconcile,
-            refused: BTreeSet::new(),
+            took_over: false,
         }
     }
 
@@ -114,7 +133,7 @@ impl Task {
         let _ = ready.send(());
         let _ = cancel.run_until_cancelled(self.serve()).await;
         self.published.clear();
-        self.ports.notify(Arc::default()).await;
+        self.ports.notify(Arc::default(), self.timeline.take_untold()).await;
         tracing::info!(term = %self.shared.term, "autopilot has stopped");
     }
 
@@ -124,7 +143,7 @@ impl Task {
         updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(command) = self.requests.recv() => self.answer(command).await,
+                Some(request) = self.requests.recv() => self.answer(request).await,
                 _ = updates.tick() => self.update().await,
             }
         }
@@ -140,11 +159,12 @@ impl Task {
         }
         self.next_reconcile = self.now() + self.ports.intervals.reconcile;
         if let Some(planned) = plan.step.clone()
-            && self.execute(planned, plan.configuration_index).await.is_ok()
+            && self.execute(planned, plan.configuration_index, &Actor::AUTOPILOT).await.is_ok()
         {
             self.reconcile_soon();
             self.refresh().await;
         }
+        self.keep_ledger().await;
     }
 
     /// Makes the next update a reconcile: after a step the next one need not wait for the whole interval.
@@ -169,20 +189,23 @@ impl Task {
     async fn first_look(&mut self) -> Result<(), ClusterError> {
         let patience = FIRST_CONTACT_WAIT.min(self.ports.intervals.update / 2);
         let deadline = Instant::now() + patience;
+        let mut inputs = self.inputs(Mode::Watch).await?;
         loop {
-            let inputs = self.inputs(Mode::Watch).await?;
             let round = Round::run(&inputs, &*self.promoter);
             if Instant::now() >= deadline || everybody_answered(&round.state) {
                 self.publish(inputs, round).await;
                 return Ok(());
             }
+            self.memory = inputs.memory;
             let pause = tokio::time::sleep(FIRST_CONTACT_PAUSE);
             let _ = tokio::time::timeout_at(deadline, pause).await;
+            inputs = self.inputs(Mode::Watch).await?;
         }
     }
 
     /// What the engine and the application say now.
     pub(super) async fn inputs(&mut self, mode: Mode) -> Result<Inputs, ClusterError> {
+        self.expire_orders();
         let asked_at = self.now();
         let gathered = match self.ports.gather(asked_at, &mut self.last).await {
             Ok(gathered) => gathered,
@@ -192,7 +215,7 @@ impl Task {
             }
         };
         let now = self.now();
-        Ok(Inputs {
+        let mut inputs = Inputs {
             now,
             term: self.shared.term,
             config: gathered.config,
@@ -205,12 +228,25 @@ impl Task {
             next_reconcile: Some(self.next_reconcile.max(now)),
             reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
             cool_down: self.cool_down.clone(),
-            memory: self.memory.clone(),
-        })
+            hand: self.hand.clone(),
+            witnesses: gathered.witnesses,
+            // Given back by whoever runs the round; a copy would cost as much as the round.
+            memory: std::mem::take(&mut self.memory),
+        };
+        if !std::mem::replace(&mut self.took_over, true) {
+            self.take_over(&mut inputs).await;
+        }
+        Ok(inputs)
     }
 
     pub(super) async fn publish(&mut self, inputs: Inputs, round: Round) -> Arc<Plan> {
-        self.tell_news(&inputs.memory, &round);
+        for News { what, server, reason } in round.events {
+            if what == EventKind::Refused {
+                tracing::info!(%server, %reason, "refused");
+            }
+            self.tell(self.event(what, server, reason));
+        }
+        self.config = inputs.config.clone().unwrap_or_default();
         self.known = inputs.known.servers.values().cloned().collect();
         self.records.push(inputs, round.plan.step.clone());
         self.memory = round.memory;
@@ -218,7 +254,7 @@ impl Task {
         let plan = Arc::new(round.plan);
         self.published.state.send_replace(state.clone());
         self.published.plan.send_replace(plan.clone());
-        self.ports.notify(state).await;
+        self.ports.notify(state, self.timeline.take_untold()).await;
         plan
     }
 
@@ -231,29 +267,11 @@ impl Task {
         }
     }
 
-    /// Events for what changed since the round before.
-    fn tell_news(&mut self, before: &Memory, round: &Round) {
-        for server in round.state.servers.values() {
-            let was = before.servers.get(&server.id).map(|memory| memory.healthy);
-            if was.is_none_or(|was| was == server.health.healthy) {
-                continue;
-            }
-            let (what, reason) = match server.health.reasons.first() {
-                None => (EventKind::BecameHealthy, Reason::Healthy),
-                Some(reason) => (EventKind::BecameUnhealthy, Reason::Health(reason.clone())),
-            };
-            self.tell(what, server.id.clone(), reason, None);
+    pub(super) fn show_hand(&self) {
+        let shown = self.published.hand.borrow().clone();
+        if *shown != self.hand {
+            self.published.hand.send_replace(Arc::new(self.hand.clone()));
         }
-        let mut refused = BTreeSet::new();
-        for decision in round.plan.decisions.iter().filter(|d| d.verdict == Verdict::Refused) {
-            let key = (decision.server.clone(), decision.action, decision.reason.code());
-            if !self.refused.contains(&key) {
-                tracing::info!(%decision, "refused");
-                self.tell(EventKind::Refused, decision.server.clone(), decision.reason.clone(), None);
-            }
-            refused.insert(key);
-        }
-        self.refused = refused;
     }
 
     pub(super) fn known_server(&self, id: &ServerId) -> Option<KnownServer> {
