@@ -23,6 +23,8 @@ pub struct Seen {
     pub applied: LogIndex,
     /// Its last entry.
     pub last: EntryId,
+    /// Where the configuration in force stands.
+    pub configuration: LogIndex,
 }
 
 impl Seen {
@@ -35,6 +37,7 @@ impl Seen {
             commit: core.commit_index(),
             applied: core.applied_index(),
             last: core.last(),
+            configuration: core.configuration_index(),
         }
     }
 }
@@ -68,6 +71,8 @@ pub struct Waiting {
 pub struct Reading {
     /// What must be applied.
     pub index: LogIndex,
+    /// What it must see.
+    pub floor: LogIndex,
     /// Of which register.
     pub key: Key,
     /// When it was asked for.

@@ -129,7 +129,8 @@ impl From<ChangeError> for ClusterError {
             ChangeError::NotSpoken { .. } => Self::Unsupported {
                 what: "change several members in one step, since one of them never said it can",
             },
-            // A change that was queued when the server stopped may have been replicated.
+            lagging @ ChangeError::NotCaughtUp { .. } => Self::Refused { reason: lagging.to_string() },
+            stopped @ ChangeError::Stopped => Self::Unavailable { reason: stopped.to_string() },
             unknown => Self::OutcomeUnknown { reason: unknown.to_string() },
         }
     }
@@ -139,7 +140,7 @@ impl From<TransferError> for ClusterError {
     fn from(error: TransferError) -> Self {
         match error {
             TransferError::NotLeader { leader } => Self::NotLeader { leader: leader.map(|peer| peer.id) },
-            TransferError::InProgress => Self::NotReady,
+            TransferError::InProgress | TransferError::RestoreInProgress => Self::NotReady,
             TransferError::InvalidTarget => Self::Refused { reason: error.to_string() },
             unknown => Self::OutcomeUnknown { reason: unknown.to_string() },
         }

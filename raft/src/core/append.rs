@@ -40,10 +40,11 @@ impl RaftCore {
         Response::Append { term: self.hard_state.term, success, last_log, features: Features::OURS }
     }
 
-    pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, reply: ReplyToken) {
+    pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, features: Features, reply: ReplyToken) {
         let last_log = self.log.last().index;
         let refusal = self.append_refusal(last_log);
         if self.follow(from, term, reply, refusal) {
+            self.follower_reads.features = features;
             let response = self.append_response(true, last_log);
             self.respond_after_hard_state(reply, response);
         }
@@ -66,6 +67,11 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
+        if self.denies_any(prev, &entries) {
+            // This server was left behind with a state that the others do not have; only a newer snapshot helps it.
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         let matched = LogIndex(prev.index.0 + entries.len() as u64);
         let Some(entries) = self.after_base(prev, entries) else {
             // All of it is compacted, so committed, so equal.
@@ -82,6 +88,12 @@ impl RaftCore {
             self.respond_after_hard_state(reply, refusal);
             return;
         }
+        if self.is_full_for(&entries) {
+            // The commit index comes all the same, for only what is committed can be applied and make room.
+            self.commit_through(commit.min(at.index));
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         if !self.take_entries(entries) {
             // It contradicts what is committed; no leader of this cluster sends that.
             self.out.push(Effect::Ignore { reply });
@@ -90,6 +102,20 @@ impl RaftCore {
         let known = if self.mutated(Mutant::CommitsUnmatched) { self.log.last().index } else { matched };
         self.commit_through(commit.min(known));
         self.acknowledge(matched, reply);
+    }
+
+    fn denies_any(&self, prev: EntryId, entries: &[Entry]) -> bool {
+        let base = self.log.base().index;
+        let early = entries.iter().map(|entry| entry.id).take_while(|id| id.index <= base);
+        prev.index < base && std::iter::once(prev).chain(early).any(|id| self.denies(id))
+    }
+
+    /// Whether there is no memory for more entries after the last one: the state machine or the snapshots do not keep up. The
+    /// leader tries again with each heartbeat.
+    fn is_full_for(&self, entries: &[Entry]) -> bool {
+        let news = entries.iter().find(|entry| self.log.term_at(entry.id.index) != Some(entry.id.term));
+        news.is_some_and(|entry| entry.id.index > self.log.last().index)
+            && self.log.bytes() >= self.config.log_bytes_max
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.
@@ -162,6 +188,7 @@ impl RaftCore {
         if index > self.commit || self.mutated(Mutant::CommitFalls) {
             self.commit = index;
             self.out.push(Effect::Commit { through: index });
+            self.serve_follower_reads();
         }
     }
 }

@@ -12,9 +12,10 @@ use rand::RngExt;
 use super::io::{Effect, Event, Outcome, Peer, Refusal, ReplyToken, Sequence};
 use super::message::{EntryKind, Request, Response};
 use super::mutant::Mutant;
+use super::operator_restore::Restoring;
 use super::progress::Progress;
 use super::quorum;
-use super::role::{Candidate, Leader, RoleState};
+use super::role::{Candidate, Leader, Reader, RoleState};
 use super::{Input, RaftCore};
 
 impl RaftCore {
@@ -25,10 +26,24 @@ impl RaftCore {
     }
 
     pub(super) fn run_timers(&mut self) {
+        self.expire_follower_reads();
         if matches!(self.role, RoleState::Leader(_)) {
             self.run_leader_timers();
         } else if self.now >= self.election_deadline {
             self.start_election();
+        }
+    }
+
+    pub(super) fn on_campaign(&mut self) {
+        if !matches!(self.role, RoleState::Leader(_)) {
+            self.start_election();
+        }
+    }
+
+    pub(super) fn on_forget_leader(&mut self) {
+        if !matches!(self.role, RoleState::Leader(_)) && !self.config.lease_reads {
+            self.set_leader(None);
+            self.leader_contact = None;
         }
     }
 
@@ -128,7 +143,8 @@ impl RaftCore {
         let RoleState::Candidate(candidate) = &self.role else { return };
         let granted =
             |id: &ServerId| candidate.granted.contains(id) || self.counts_unseen(Mutant::ElectedOneShort, id);
-        if !quorum::has_quorum(self.configuration(), granted) {
+        let electorate = self.electorate(&[Mutant::JointElectedByNewOnly, Mutant::JointElectedByOldOnly]);
+        if !quorum::has_quorum(&electorate, granted) {
             return;
         }
         if candidate.pre_vote {
@@ -156,7 +172,9 @@ impl RaftCore {
             heartbeat_due: self.now,
             uncommitted_bytes: 0,
             change: None,
+            catch_up: None,
             transfer: None,
+            restoring: None,
             reads: std::collections::VecDeque::new(),
             read_round: None,
             lease_void: false,
@@ -203,9 +221,16 @@ impl RaftCore {
         if let Some((request, _)) = old.change.filter(|_| !self.mutated(Mutant::ChangeForgotten)) {
             self.refuse(request, Refusal::LeadershipLost);
         }
+        let restoring = old.restoring.and_then(Restoring::request);
+        for request in restoring.into_iter().chain(old.catch_up.map(|catch_up| catch_up.request)) {
+            self.refuse(request, Refusal::LeadershipLost);
+        }
         let forgotten = self.mutated(Mutant::ReadsForgotten);
         for read in old.reads.into_iter().filter(|_| !forgotten) {
-            self.refuse(read.request, Refusal::NotLeader { leader: None });
+            match read.reader {
+                Reader::Client(request) => self.refuse(request, Refusal::NotLeader { leader: None }),
+                Reader::Peer(reply) => self.answer_read_index(reply, None),
+            }
         }
         if let Some(transfer) = old.transfer.filter(|_| !self.mutated(Mutant::TransferForgotten)) {
             let outcome =
@@ -236,6 +261,9 @@ impl RaftCore {
                 Effect::Respond { reply, response: Response::InstallSnapshot { .. } } => {
                     (reply, Response::InstallSnapshot { term, success: false })
                 }
+                Effect::Respond { reply, response: Response::ReadIndex { .. } } => {
+                    (reply, Response::ReadIndex { term, index: None })
+                }
                 // Campaigns of older terms are over.
                 Effect::Send { .. } => continue,
                 other => {
@@ -258,6 +286,7 @@ impl RaftCore {
     pub(super) fn set_leader(&mut self, leader: Option<Peer>) {
         if self.leader != leader {
             self.leader.clone_from(&leader);
+            self.forget_asked_leader();
             self.out.push(Effect::Notify(Event::Leader { leader }));
         }
     }
@@ -380,14 +409,16 @@ impl RaftCore {
     pub(super) fn check_quorum(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let now = self.now;
-        let electorate = self.electorate(Mutant::NonvotersKeepLeader);
+        let electorate = self.electorate(&[Mutant::NonvotersKeepLeader, Mutant::JointQuorumOfNewOnly]);
         let contact = quorum::reached_by_quorum(&electorate, |id| {
             if *id == self.me.id || self.counts_unseen(Mutant::CheckQuorumOneShort, id) {
                 return now;
             }
             leader.followers.get(id).map_or(Time::ZERO, |progress| progress.contact)
         });
-        let lost = contact.is_none_or(|contact| now.since(contact) > self.config.election_timeout);
+        let lost = contact.is_none_or(|contact| {
+            now.since(contact) > self.config.leader_lease_timeout.unwrap_or(self.config.election_timeout)
+        });
         if (lost && !self.mutated(Mutant::NoCheckQuorum)) || self.disk_stalled() {
             self.become_follower(self.hard_state.term, None);
         }
@@ -399,6 +430,7 @@ impl RaftCore {
         }
         self.storage_failed = true;
         self.become_follower(self.hard_state.term, None);
+        self.abandon_follower_reads();
         for effect in self.writes.take_held() {
             match effect {
                 Effect::Respond { reply, .. } => self.out.push(Effect::Ignore { reply }),
@@ -415,15 +447,21 @@ impl RaftCore {
             | Input::Propose { request, .. }
             | Input::Barrier { request }
             | Input::Read { request }
+            | Input::VerifyLeader { request }
             | Input::LeaseRead { request }
             | Input::Change { request, .. }
             | Input::ChangeMembership { request, .. }
+            | Input::AddVoter { request, .. }
+            | Input::BeginRestore { request, .. }
+            | Input::RestoreStored { request, .. }
             | Input::Transfer { request, .. } => self.refuse(*request, Refusal::StorageFailed),
             Input::Applied { index } => self.applied = self.applied.max(*index),
             Input::Tick
             | Input::Response { .. }
             | Input::SendFailed { .. }
             | Input::Persisted { .. }
+            | Input::Campaign
+            | Input::ForgetLeader
             | Input::StorageFailed
             | Input::SnapshotTaken { .. } => {}
         }

@@ -104,8 +104,13 @@ pub enum Input {
         /// Who asks.
         request: RequestId,
     },
-    /// Find an index from which a read is linearizable.
+    /// Find an index from which a read is linearizable; on a server that does not lead, by asking the leader.
     Read {
+        /// Who asks.
+        request: RequestId,
+    },
+    /// Have a quorum confirm that this server leads; answered like [`Input::Read`].
+    VerifyLeader {
         /// Who asks.
         request: RequestId,
     },
@@ -132,6 +137,38 @@ pub enum Input {
         /// Refuse unless the configuration in force stands at this index.
         expected: Option<LogIndex>,
     },
+    /// Give a server its vote once it has the log; one that is no member becomes a non-voter first. Refused if it does not
+    /// catch up. For a voter the same as [`Input::Change`].
+    AddVoter {
+        /// Who asks.
+        request: RequestId,
+        /// The server.
+        id: ServerId,
+        /// Where it is reached.
+        address: ServerAddress,
+        /// Refuse unless the configuration in force stands at this index.
+        expected: Option<LogIndex>,
+    },
+    /// Make ready for a snapshot from outside that is to replace the state of the whole cluster.
+    BeginRestore {
+        /// Who asks.
+        request: RequestId,
+        /// The last index that the state in the snapshot knows of; zero if it knows of none.
+        above: LogIndex,
+    },
+    /// The snapshot of [`Outcome::RestoreBegun`] is durable here; or it is not and will not be.
+    RestoreStored {
+        /// Who waits for the end of the restore.
+        request: RequestId,
+        /// What was stored.
+        meta: Option<SnapshotMeta>,
+    },
+    /// Campaign now instead of when the election timeout ends; asks for pre-votes first where those are on. A leader goes
+    /// on leading, and a server that may not vote does nothing.
+    Campaign,
+    /// Forget who leads and that it was heard, so that others may be elected at once. Does nothing on a leader, and none
+    /// where leases rest on the memory ([`Config::lease_reads`](crate::Config::lease_reads)).
+    ForgetLeader,
     /// Hand leadership over.
     Transfer {
         /// Who asks.
@@ -201,6 +238,24 @@ pub enum Refusal {
         /// Which member.
         server: ServerId,
     },
+    /// The server does not catch up, or does not answer. It has no vote; it may have become a non-voter.
+    NotCaughtUp {
+        /// Which server.
+        server: ServerId,
+        /// Entries that it misses.
+        behind: u64,
+    },
+    /// A snapshot from outside is being restored into the cluster. Retry later.
+    RestoreInProgress,
+    /// The snapshot from outside was not stored. Nothing was restored.
+    RestoreFailed,
+    /// The leader that this server follows has not shown that it answers for reads on other servers. Ask it directly.
+    ReadNotSpoken {
+        /// The leader.
+        leader: Peer,
+    },
+    /// The leader did not confirm the read in time, or what it had committed did not get here in time. Retry.
+    ReadUnconfirmed,
     /// This server has a log, a snapshot or a term already.
     AlreadyBootstrapped,
     /// The target cannot take over: no voter, unknown, or the leader itself.
@@ -232,6 +287,15 @@ impl fmt::Display for Refusal {
             Self::NotSpoken { server } => {
                 write!(f, "{server} has not shown that it understands changes of several servers at once")
             }
+            Self::NotCaughtUp { server, behind } => {
+                write!(f, "{server} does not catch up: it is {behind} entries behind")
+            }
+            Self::RestoreInProgress => f.write_str("a snapshot is being restored into the cluster"),
+            Self::RestoreFailed => f.write_str("the snapshot was not stored"),
+            Self::ReadNotSpoken { leader } => {
+                write!(f, "the leader {} has not shown that it answers for reads on other servers", leader.id)
+            }
+            Self::ReadUnconfirmed => f.write_str("the leader did not confirm the read in time"),
             Self::AlreadyBootstrapped => f.write_str("this server already has Raft state"),
             Self::InvalidTarget => f.write_str("leadership can only go to another voter"),
             Self::TransferFailed => f.write_str("the target did not take over in time"),
@@ -266,6 +330,16 @@ pub enum Outcome {
     Changed {
         /// Where the new configuration stands.
         index: LogIndex,
+    },
+    /// Store the snapshot from outside under this identity, then report [`Input::RestoreStored`].
+    RestoreBegun {
+        /// What it is to stand for; the size is not known yet.
+        meta: SnapshotMeta,
+    },
+    /// The snapshot from outside is the state of the cluster.
+    Restored {
+        /// As which entry.
+        last: EntryId,
     },
     /// The first configuration is durable.
     Bootstrapped,

@@ -139,7 +139,7 @@ impl RaftCore {
         }
     }
 
-    fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
+    pub(super) fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
         match next {
             Ok(next) if next == *self.configuration() => {
                 let index = self.configuration_index();
@@ -151,10 +151,13 @@ impl RaftCore {
     }
 
     /// The configuration in force, if it may be changed now.
-    fn check_change(&self, expected: Option<LogIndex>) -> Result<&Configuration, Refusal> {
+    pub(super) fn check_change(&self, expected: Option<LogIndex>) -> Result<&Configuration, Refusal> {
         let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
         if leader.transfer.is_some() {
             return Err(Refusal::TransferInProgress);
+        }
+        if self.is_restoring() {
+            return Err(Refusal::RestoreInProgress);
         }
         // Without an entry of its own term committed a leader may not know of a change that is (catalogue M01).
         if !leader.ready && !self.mutated(Mutant::ChangesBeforeReady) {
@@ -176,6 +179,16 @@ impl RaftCore {
         if let Some(leader) = self.leader_mut() {
             leader.change = Some((request, index));
         }
+        self.spread_change();
+    }
+
+    /// Makes a change that nobody waits for.
+    pub(super) fn start_change(&mut self, next: Configuration) {
+        self.append_configuration(next);
+        self.spread_change();
+    }
+
+    fn spread_change(&mut self) {
         self.replicate_to_all();
         // Fewer voters may be enough for what is waiting (catalogue M14).
         self.advance_commit();
@@ -234,17 +247,34 @@ impl RaftCore {
 
     /// Leaves a joint configuration once it is committed, this leader's own or one that it found (catalogue M03, M04).
     fn leave_joint(&mut self) {
-        if self.configuration_index() > self.commit || !self.is_ready() {
+        let uncommitted =
+            self.configuration_index() > self.commit && !self.mutated(Mutant::JointLeftUncommitted);
+        if uncommitted || !self.is_ready() || self.stays_joint() {
             return;
         }
         let settled = self.configuration().settled();
+        if self.mutated(Mutant::JointLeftTwice) {
+            self.append_configuration(settled.clone());
+        }
         let index = self.append_configuration(settled);
-        if let Some((_, waits_for)) = self.leader_mut().and_then(|leader| leader.change.as_mut()) {
+        let early = self.mutated(Mutant::JointChangeAnsweredEarly);
+        let change = self.leader_mut().and_then(|leader| leader.change.as_mut());
+        if let Some((_, waits_for)) = change.filter(|_| !early) {
             *waits_for = index;
+        }
+        if !self.mutated(Mutant::JointTransferKept) {
+            self.fail_transfer_to_nonvoter();
         }
         self.replicate_to_all();
         // A single voter may be all that is left.
         self.advance_commit();
+    }
+
+    /// Whether a defect keeps this leader from leaving a joint configuration.
+    fn stays_joint(&self) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        self.mutated(Mutant::JointNeverLeft)
+            || (self.mutated(Mutant::JointFoundNotLeft) && leader.change.is_none())
     }
 
     /// The other voter with the longest log.

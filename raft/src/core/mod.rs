@@ -10,21 +10,25 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `transfer`, `read`, `snapshot`.
+//! `membership`, `catch_up`, `transfer`, `read`, `follower_read`, `snapshot`, `operator_restore`.
 
 mod append;
+mod catch_up;
 mod election;
+mod follower_read;
 mod io;
 mod log;
 mod membership;
 mod message;
 mod mutant;
+mod operator_restore;
 mod progress;
 mod quorum;
 mod read;
 mod replication;
 mod role;
 mod snapshot;
+mod status;
 mod transfer;
 mod writes;
 
@@ -41,7 +45,9 @@ pub use io::{
 pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
 #[cfg(feature = "__mutants")]
 pub use mutant::Mutant;
+pub use status::{FollowerView, Status};
 
+use follower_read::FollowerReads;
 use log::Log;
 use membership::Configurations;
 #[cfg(not(feature = "__mutants"))]
@@ -78,19 +84,6 @@ pub struct RestoreError {
     pub snapshot: EntryId,
 }
 
-/// What a leader knows of a follower, for observers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FollowerView {
-    /// The last entry known to be durable there and equal to the leader's.
-    pub matched: EntryId,
-    /// When the newest answered request was sent.
-    pub contact: Time,
-    /// Whether it has answered anything in this leader's term yet.
-    pub heard: bool,
-    /// Whether a snapshot is on its way to it.
-    pub snapshotting: bool,
-}
-
 /// One server's consensus state.
 #[derive(Debug)]
 pub struct RaftCore {
@@ -112,6 +105,7 @@ pub struct RaftCore {
     snapshot: Option<SnapshotMeta>,
     configurations: Configurations,
     writes: Writes,
+    follower_reads: FollowerReads,
     next_sequence: u64,
     storage_failed: bool,
     mutation: Mutation,
@@ -193,6 +187,7 @@ impl RaftCore {
             applied: snapshot_last.index,
             snapshot,
             writes: Writes::new(durable, mutation),
+            follower_reads: FollowerReads::default(),
             next_sequence: 1,
             storage_failed: false,
             mutation,
@@ -254,12 +249,20 @@ impl RaftCore {
             Input::Propose { request, commands } => self.on_propose(request, commands),
             Input::Barrier { request } => self.on_barrier(request),
             Input::Read { request } => self.on_read(request),
+            Input::VerifyLeader { request } => self.on_verify_leader(request),
             Input::LeaseRead { request } => self.on_lease_read(request),
             Input::Change { request, change, expected } => self.on_change(request, &change, expected),
             Input::ChangeMembership { request, changes, expected } => {
                 self.on_change_membership(request, &changes, expected);
             }
+            Input::AddVoter { request, id, address, expected } => {
+                self.on_add_voter(request, id, address, expected);
+            }
             Input::Transfer { request, to } => self.on_transfer(request, to),
+            Input::BeginRestore { request, above } => self.on_begin_restore(request, above),
+            Input::RestoreStored { request, meta } => self.on_restore_stored(request, meta),
+            Input::Campaign => self.on_campaign(),
+            Input::ForgetLeader => self.on_forget_leader(),
         }
     }
 
@@ -274,7 +277,8 @@ impl RaftCore {
             Request::Append { term, prev, entries, commit } => {
                 self.on_append(from, term, prev, entries, commit, reply);
             }
-            Request::Heartbeat { term } => self.on_heartbeat(from, term, reply),
+            Request::Heartbeat { term, features } => self.on_heartbeat(from, term, features, reply),
+            Request::ReadIndex => self.on_read_index(reply),
             Request::InstallSnapshot { term, meta } => self.on_install_snapshot(from, term, meta, reply),
             Request::TimeoutNow { term } => self.on_timeout_now(&from, term, reply),
         }
@@ -308,6 +312,7 @@ impl RaftCore {
             }
             Response::InstallSnapshot { success, .. } => self.on_snapshot_response(from, sequence, success),
             Response::TimeoutNow => self.on_timeout_now_response(from, sequence),
+            Response::ReadIndex { index, .. } => self.on_read_index_response(from, sequence, index),
         }
     }
 
@@ -385,6 +390,19 @@ impl RaftCore {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// The first entry that is not compacted; one after the last if there is none.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.log.base().index.next()
+    }
+
+    /// Until when nobody else can lead, by this server's clock, as far as this leader knows; `None` for all others, for a
+    /// leader that may not rely on it, and without [`Config::lease_reads`].
+    #[must_use]
+    pub fn lease(&self) -> Option<Time> {
+        self.lease_until()
+    }
+
     /// The last entry of the log.
     #[must_use]
     pub fn last(&self) -> EntryId {
@@ -454,20 +472,6 @@ impl RaftCore {
         self.log.bytes()
     }
 
-    /// What the leader knows of a follower; `None` unless this is the leader and knows it.
-    #[must_use]
-    pub fn follower(&self, id: &ServerId) -> Option<FollowerView> {
-        let RoleState::Leader(leader) = &self.role else { return None };
-        let progress = leader.followers.get(id)?;
-        let term = self.log.term_at(progress.matched).unwrap_or_default();
-        Some(FollowerView {
-            matched: EntryId { term, index: progress.matched },
-            contact: progress.contact,
-            heard: progress.acknowledged > Sequence(0),
-            snapshotting: progress.mode == progress::Mode::Snapshot,
-        })
-    }
-
     /// Whether [`Input::StorageFailed`] was seen.
     #[must_use]
     pub const fn storage_failed(&self) -> bool {
@@ -480,13 +484,14 @@ impl RaftCore {
         if self.storage_failed {
             return Time::NEVER;
         }
-        match &self.role {
+        let by_role = match &self.role {
             RoleState::Leader(leader) => {
                 let transfer = leader.transfer.as_ref().map_or(Time::NEVER, |t| t.deadline);
                 leader.heartbeat_due.min(transfer)
             }
             RoleState::Follower | RoleState::Candidate(_) => self.election_deadline,
-        }
+        };
+        by_role.min(self.follower_reads.deadline())
     }
 
     fn snapshot_last(&self) -> EntryId {

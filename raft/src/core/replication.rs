@@ -5,8 +5,9 @@ use raft_types::{EntryId, LogIndex, ServerId};
 
 use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
-use super::message::{Entry, EntryKind, Request};
+use super::message::{Entry, EntryKind, Features, Request};
 use super::mutant::Mutant;
+use super::operator_restore::Restoring;
 use super::progress::{Mode, Sent};
 use super::quorum;
 use super::role::{Leader, RoleState};
@@ -58,6 +59,9 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
         if leader.transfer.is_some() && !self.mutated(Mutant::WritesDuringTransfer) {
             return Err(Refusal::TransferInProgress);
+        }
+        if matches!(leader.restoring, Some(Restoring::Storing { .. })) {
+            return Err(Refusal::RestoreInProgress);
         }
         let full = leader.uncommitted_bytes >= self.config.uncommitted_bytes_max
             || self.log.bytes() >= self.config.log_bytes_max;
@@ -155,7 +159,11 @@ impl RaftCore {
             self.next_sequence += 1;
             progress.sent(sequence, now, Sent::Heartbeat);
             let to = progress.peer.clone();
-            self.out.push(Effect::Send { to, sequence, request: Request::Heartbeat { term } });
+            self.out.push(Effect::Send {
+                to,
+                sequence,
+                request: Request::Heartbeat { term, features: Features::OURS },
+            });
         }
     }
 
@@ -182,6 +190,7 @@ impl RaftCore {
         self.check_quorum();
         self.send_heartbeats();
         self.replicate_to_all();
+        self.continue_catch_up();
     }
 
     /// Starts a round of heartbeats out of turn, so that a read need not wait for the next one.
@@ -221,6 +230,7 @@ impl RaftCore {
                 self.advance_commit();
                 self.replicate(from);
                 self.continue_transfer(from);
+                self.continue_catch_up();
             }
             Some(Sent::Append { prev, .. }) => {
                 let next = LogIndex(last_log.0.saturating_add(1)).min(prev).max(LogIndex(1));
@@ -247,6 +257,7 @@ impl RaftCore {
         if self.mutated(Mutant::WindowLeaks) {
             return;
         }
+        self.on_read_index_failed(to, sequence);
         let waits = self.mutated(Mutant::SnapshotFailureIgnored);
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
             return;
@@ -272,7 +283,11 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return };
         let unsynced = self.mutated(Mutant::CountsItselfUnsynced);
         let durable = if unsynced { self.log.last().index } else { self.writes.durable() };
-        let electorate = self.electorate(Mutant::NonvotersCommit);
+        let electorate = self.electorate(&[
+            Mutant::NonvotersCommit,
+            Mutant::JointCommitsByNewOnly,
+            Mutant::JointCommitsByOldOnly,
+        ]);
         let reached = quorum::reached_by_quorum(&electorate, |id| {
             if *id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, id) {
                 durable
@@ -310,7 +325,9 @@ impl RaftCore {
             self.out.push(Effect::Notify(Event::Ready { term }));
             self.start_read_round();
         }
+        self.finish_restore();
         self.finish_change();
         self.replicate_to_all();
+        self.continue_catch_up();
     }
 }

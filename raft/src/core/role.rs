@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft_types::{LogIndex, ServerId, Time};
 
-use super::io::{RequestId, Role, Sequence};
+use super::catch_up::CatchUp;
+use super::io::{ReplyToken, RequestId, Role, Sequence};
+use super::operator_restore::Restoring;
 use super::progress::Progress;
 
 #[derive(Debug)]
@@ -44,7 +46,10 @@ pub(super) struct Leader {
     pub(super) uncommitted_bytes: usize,
     /// Who waits for the configuration change in flight.
     pub(super) change: Option<(RequestId, LogIndex)>,
+    /// The server that is being brought up to date before it may vote.
+    pub(super) catch_up: Option<CatchUp>,
     pub(super) transfer: Option<Transfer>,
+    pub(super) restoring: Option<Restoring>,
     pub(super) reads: VecDeque<PendingRead>,
     /// The first request number of the read round under way.
     pub(super) read_round: Option<Sequence>,
@@ -63,8 +68,17 @@ pub(super) struct Transfer {
 
 #[derive(Debug)]
 pub(super) struct PendingRead {
-    pub(super) request: RequestId,
+    pub(super) reader: Reader,
     pub(super) index: LogIndex,
     /// Answers to requests from this number on confirm it; `None` until a round starts after it came.
     pub(super) after: Option<Sequence>,
+}
+
+/// Who is told that a read is confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A client of this server.
+    Client(RequestId),
+    /// A server that asks on behalf of its clients.
+    Peer(ReplyToken),
 }

@@ -69,6 +69,10 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
+        if meta.last.index <= self.commit && self.denies(meta.last) {
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         if meta.last.index > self.commit || self.mutated(Mutant::OlderSnapshotInstalled) {
             if self.contradicts(meta.last) || self.mutated(Mutant::SnapshotDropsSuffix) {
                 self.reset_log(meta.last);
@@ -81,6 +85,7 @@ impl RaftCore {
             self.compact();
             self.notify_configuration();
             self.out.push(Effect::Restore { meta });
+            self.serve_follower_reads();
         }
         let response = Response::InstallSnapshot { term: self.hard_state.term, success: true };
         let effect = Effect::Respond { reply, response };

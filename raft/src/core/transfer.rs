@@ -20,6 +20,10 @@ impl RaftCore {
             self.refuse(request, Refusal::TransferInProgress);
             return;
         }
+        if self.is_restoring() {
+            self.refuse(request, Refusal::RestoreInProgress);
+            return;
+        }
         let target = to.or_else(|| self.best_voter());
         let has_vote =
             |id: &ServerId| self.configuration().is_voter(id) || self.mutated(Mutant::TransfersToAnybody);
@@ -68,6 +72,14 @@ impl RaftCore {
         let due =
             |leader: &mut super::role::Leader| leader.transfer.as_ref().is_some_and(|t| now >= t.deadline);
         if self.leader_mut().is_some_and(due) && !self.mutated(Mutant::TransferNeverEnds) {
+            self.fail_transfer();
+        }
+    }
+
+    /// A target that took part in the old side of a joint configuration only may not lead any more once that is left.
+    pub(super) fn fail_transfer_to_nonvoter(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        if leader.transfer.as_ref().is_some_and(|transfer| !self.configuration().is_voter(&transfer.target)) {
             self.fail_transfer();
         }
     }

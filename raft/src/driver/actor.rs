@@ -8,110 +8,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerId, Term, Time};
+use raft_types::{EntryId, LogIndex, ServerId, Term, Time};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::LeaseRead;
+use super::ages::Ages;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
-use super::observation::{Observation, Observers, Source};
+use super::observation::{Observation, Observers};
 use super::observe::{Leadership, Metrics, metrics_of};
+use super::queues::{Command, Report, take_waiting};
 use super::reads::{Reader, Reads};
-use super::waiters::Waiter;
+use super::views::{Membership, Views};
+use super::waiters::{Client, Waiter};
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
     Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Response, Role,
     Sequence, SnapshotMeta, Write,
 };
-use crate::error::{BootstrapError, ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
+use crate::error::{ChangeError, ProposeError, ReadError, SnapshotError};
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
+use crate::telemetry::{self, Saturation};
 use crate::transport::{Incoming, Responder, SendError, Transport};
 
 /// What one turn takes from a queue.
 const BATCH: usize = 1024;
 /// Bytes of entries handed to the state machine at a time, beyond the first.
 const APPLY_BYTES: usize = 4 << 20;
-/// How far apart routine metrics are.
-const METRICS_INTERVAL: Duration = Duration::from_millis(20);
 /// How long stopping waits for a thread that is stuck in a system call.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Reports that may wait before the core.
 const REPORTS: usize = 64;
 
-/// What clients ask.
-pub(super) enum Command {
-    Propose {
-        data: Bytes,
-        extensions: Bytes,
-        reply: ApplyReply,
-    },
-    Barrier {
-        reply: ApplyReply,
-    },
-    Read {
-        reply: oneshot::Sender<Result<LogIndex, ReadError>>,
-    },
-    Verify {
-        reply: oneshot::Sender<Result<(), ReadError>>,
-    },
-    Reload {
-        config: ReloadableConfig,
-        reply: oneshot::Sender<Result<(), ConfigError>>,
-    },
-    LeaseRead {
-        reply: oneshot::Sender<Result<LeaseRead, ReadError>>,
-    },
-    Bootstrap {
-        configuration: Configuration,
-        reply: oneshot::Sender<Result<(), BootstrapError>>,
-    },
-    Change {
-        change: ConfigurationChange,
-        expected: Option<LogIndex>,
-        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
-    },
-    Transfer {
-        to: Option<ServerId>,
-        reply: oneshot::Sender<Result<(), TransferError>>,
-    },
-    ChangeMembership {
-        changes: Vec<ConfigurationChange>,
-        expected: Option<LogIndex>,
-        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
-    },
-    Snapshot {
-        reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
-    },
-}
-
 type LeaseReply = oneshot::Sender<Result<LeaseRead, ReadError>>;
-
-/// What the threads report.
-pub(super) enum Report {
-    Persisted { through: crate::core::WriteId },
-    StorageFailed { error: StorageError },
-    Applied { index: LogIndex },
-    Restored { last: EntryId },
-    SnapshotStarted,
-    SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
-    SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
-    SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
-}
 
 struct Pending {
     index: LogIndex,
     term: Term,
+    since: std::time::Instant,
     reply: ApplyReply,
 }
 
 pub(super) struct Actor {
     pub(super) core: RaftCore,
     pub(super) config: Config,
-    start: Instant,
+    pub(super) start: Instant,
     effects: Vec<Effect>,
     transport: Arc<dyn Transport>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
@@ -124,6 +71,15 @@ pub(super) struct Actor {
     pub(super) handed: LogIndex,
     restore: Option<SnapshotMeta>,
     pub(super) snapshotting: bool,
+    /// No snapshot for the number of entries before this moment.
+    pub(super) snapshot_after: Time,
+    /// A snapshot failed: none by itself before this moment.
+    pub(super) snapshot_retry: Time,
+    /// Spreads the snapshots of a cluster.
+    pub(super) jitter: Xoshiro256PlusPlus,
+    pub(super) ages: Ages,
+    /// Whether this server was a member, and since when it is none any more.
+    pub(super) membership: Membership,
     pub(super) snapshot_waiters: Vec<oneshot::Sender<Result<SnapshotMeta, SnapshotError>>>,
     pub(super) receiving_snapshot: bool,
     next_id: u64,
@@ -133,26 +89,19 @@ pub(super) struct Actor {
     reads: Reads,
     reports: mpsc::Receiver<Report>,
     pub(super) report_sender: mpsc::Sender<Report>,
-    metrics: watch::Sender<Arc<Metrics>>,
-    metrics_due: Time,
-    metrics_now: bool,
-    leadership: watch::Sender<Leadership>,
-    reloadable: watch::Sender<ReloadableConfig>,
+    pub(super) metrics: watch::Sender<Arc<Metrics>>,
+    pub(super) metrics_due: Time,
+    pub(super) metrics_now: bool,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) reloadable: watch::Sender<ReloadableConfig>,
     pub(super) observers: Observers,
-}
-
-/// What the handle reads without asking.
-pub(super) struct Views {
-    pub(super) metrics: watch::Receiver<Arc<Metrics>>,
-    pub(super) leadership: watch::Receiver<Leadership>,
-    pub(super) reloadable: watch::Receiver<ReloadableConfig>,
-    pub(super) observations: Source,
 }
 
 impl Actor {
     pub(super) fn new(
         core: RaftCore,
         config: Config,
+        seed: u64,
         log_store: Box<dyn LogStore>,
         state_machine: Box<dyn StateMachine>,
         snapshots: Arc<dyn SnapshotStore>,
@@ -163,6 +112,7 @@ impl Actor {
         let (metrics, metrics_receiver) = watch::channel(Arc::new(metrics_of(&core, start)));
         let (leadership, leadership_receiver) = watch::channel(Leadership::Follower { leader: None });
         let (reloadable, reloadable_receiver) = watch::channel(ReloadableConfig::from(&config));
+        let mut jitter = Xoshiro256PlusPlus::seed_from_u64(seed);
         let (observers, observations) = Observers::new(core.configuration());
         let actor = Self {
             start,
@@ -175,6 +125,11 @@ impl Actor {
             handed: core.applied_index(),
             restore: None,
             snapshotting: false,
+            snapshot_after: Time::ZERO + config.snapshot_interval.mul_f64(jitter.random_range(1.0..2.0)),
+            snapshot_retry: Time::ZERO,
+            jitter,
+            ages: Ages::default(),
+            membership: Membership::Unknown,
             snapshot_waiters: Vec::new(),
             receiving_snapshot: false,
             next_id: 0,
@@ -216,8 +171,10 @@ impl Actor {
         let mut arrived = Vec::with_capacity(BATCH);
         let mut asked = Vec::with_capacity(BATCH);
         let mut reported = Vec::with_capacity(REPORTS);
+        let mut saturation = Saturation::new(telemetry::MAIN_SATURATION);
         loop {
             let wake = self.start + self.wake().since(Time::ZERO);
+            saturation.idle();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -226,6 +183,7 @@ impl Actor {
                 count = commands.recv_many(&mut asked, BATCH) => if count == 0 { break },
                 () = tokio::time::sleep_until(wake) => {}
             }
+            saturation.busy();
             // Whatever woke us, every queue gets its turn.
             take_waiting(&mut self.reports, &mut reported, REPORTS);
             take_waiting(&mut inbox, &mut arrived, BATCH);
@@ -240,13 +198,21 @@ impl Actor {
             self.step(Input::Tick);
             self.perform();
             self.publish();
+            if self.has_been_removed() {
+                info!("removed from the cluster: stopping");
+                break;
+            }
         }
         // What is still queued will not be taken any more; its clients need not wait for the threads to end.
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            command.turn_away();
+        }
         drop((commands, inbox, asked, arrived));
         self.stop().await;
     }
 
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
@@ -292,6 +258,10 @@ impl Actor {
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
+            Report::RestoreStored { result, reply } => {
+                self.on_restore_stored(result, reply);
+                self.publish_now();
+            }
             Report::SnapshotUnsendable { to, sequence, error } => {
                 warn!(%error, follower = %to, "cannot read the snapshot to send");
                 self.step(Input::SendFailed { to, sequence });
@@ -310,7 +280,7 @@ impl Actor {
             self.reads.abandon();
             self.snapshot_waiters.clear();
             self.settle();
-            self.abandon(|_| true);
+            self.abandon(&ProposeError::OutcomeUnknown, |_| true);
         }
     }
 
@@ -354,9 +324,9 @@ impl Actor {
         let mut replies = Vec::new();
         for command in commands.drain(..) {
             match command {
-                Command::Propose { data, extensions, reply } => {
+                Command::Propose { data, extensions, client } => {
                     batch.push((data, extensions));
-                    replies.push(reply);
+                    replies.push(client);
                 }
                 other => {
                     self.propose(std::mem::take(&mut batch), std::mem::take(&mut replies));
@@ -367,30 +337,40 @@ impl Actor {
         self.propose(batch, replies);
     }
 
-    fn propose(&mut self, commands: Vec<(Bytes, Bytes)>, replies: Vec<ApplyReply>) {
+    fn propose(&mut self, commands: Vec<(Bytes, Bytes)>, clients: Vec<Client>) {
         if !commands.is_empty() {
-            let request = self.wait(Waiter::Proposals(replies));
+            metrics::counter!(telemetry::APPLY).increment(commands.len() as u64);
+            let request = self.wait(Waiter::Proposals(clients));
             self.step(Input::Propose { request, commands });
             self.settle();
         }
     }
 
-    fn wait(&mut self, waiter: Waiter) -> RequestId {
-        let request = RequestId(self.take_id());
+    pub(super) fn take_request(&mut self) -> RequestId {
+        RequestId(self.take_id())
+    }
+
+    pub(super) fn wait(&mut self, waiter: Waiter) -> RequestId {
+        let request = self.take_request();
         self.waiters.insert(request, waiter);
         request
     }
 
     fn on_command(&mut self, command: Command) {
         let input = match command {
-            Command::Propose { data, extensions, reply } => {
-                return self.propose(vec![(data, extensions)], vec![reply]);
+            Command::Propose { data, extensions, client } => {
+                return self.propose(vec![(data, extensions)], vec![client]);
             }
             Command::Barrier { reply } => {
-                Input::Barrier { request: self.wait(Waiter::Proposals(vec![reply])) }
+                metrics::counter!(telemetry::BARRIER).increment(1);
+                let client = Client { placed: None, done: reply };
+                Input::Barrier { request: self.wait(Waiter::Proposals(vec![client])) }
             }
             Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
-            Command::Verify { reply } => Input::Read { request: self.wait(Waiter::Verify(reply)) },
+            Command::Verify { reply } => {
+                metrics::counter!(telemetry::VERIFY_LEADER).increment(1);
+                Input::VerifyLeader { request: self.wait(Waiter::Verify(reply)) }
+            }
             Command::Reload { config, reply } => {
                 let _ = reply.send(self.reload(&config));
                 return;
@@ -399,14 +379,26 @@ impl Actor {
             Command::Bootstrap { configuration, reply } => {
                 Input::Bootstrap { request: self.wait(Waiter::Bootstrap(reply)), configuration }
             }
+            Command::AddVoter { id, address, expected, reply } => {
+                Input::AddVoter { request: self.wait(Waiter::Change(reply)), id, address, expected }
+            }
             Command::Change { change, expected, reply } => {
                 Input::Change { request: self.wait(Waiter::Change(reply)), change, expected }
             }
-            Command::ChangeMembership { changes, expected, reply } => {
+            Command::ChangeMembership { changes, expected, unchecked, reply } => {
+                let lagging = self.core.lagging_voter(&changes).filter(|_| !unchecked);
+                if let Some((server, behind)) = lagging {
+                    let _ = reply.send(Err(ChangeError::NotCaughtUp { server, behind }));
+                    return;
+                }
                 Input::ChangeMembership { request: self.wait(Waiter::Change(reply)), changes, expected }
             }
             Command::Transfer { to, reply } => {
                 Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
+            }
+            Command::Restore(outside) => {
+                self.begin_restore(outside);
+                return self.settle();
             }
             Command::Snapshot { reply } => {
                 if self.core.storage_failed() {
@@ -465,11 +457,16 @@ impl Actor {
             // The state machine is fed from the core's commit index.
             Effect::Commit { .. } => {}
             Effect::Restore { meta } => {
-                self.abandon(|pending| pending.index <= meta.last.index);
+                let by_operator = self.core.role() == Role::Leader;
+                let why =
+                    if by_operator { ProposeError::AbortedByRestore } else { ProposeError::OutcomeUnknown };
+                self.abandon(&why, |pending| pending.index <= meta.last.index);
                 self.restore = Some(meta);
             }
             Effect::Resolve { request, outcome } => self.resolve(request, outcome),
-            Effect::Abandon { from } => self.abandon(|pending| pending.index >= from),
+            Effect::Abandon { from } => {
+                self.abandon(&ProposeError::OutcomeUnknown, |pending| pending.index >= from);
+            }
             Effect::Notify(event) => self.on_event(&event),
         }
     }
@@ -499,12 +496,12 @@ impl Actor {
         });
     }
 
-    fn abandon(&mut self, hopeless: impl Fn(&Pending) -> bool) {
+    fn abandon(&mut self, why: &ProposeError, hopeless: impl Fn(&Pending) -> bool) {
         let pending = std::mem::take(&mut self.pending);
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = pending.into_iter().partition(hopeless);
         self.pending = kept;
         for pending in gone {
-            let _ = pending.reply.send(Err(ProposeError::OutcomeUnknown));
+            let _ = pending.reply.send(Err(why.clone()));
         }
     }
 
@@ -513,8 +510,12 @@ impl Actor {
         match (outcome, waiter) {
             (Outcome::Proposed { first, .. }, Waiter::Proposals(replies)) => {
                 let mut index = first.index;
-                for reply in replies {
-                    self.pending.push_back(Pending { index, term: first.term, reply });
+                let since = Instant::now().into_std();
+                for Client { placed, done: reply } in replies {
+                    if let Some(placed) = placed {
+                        let _ = placed.send(EntryId { term: first.term, index });
+                    }
+                    self.pending.push_back(Pending { index, term: first.term, since, reply });
                     index = index.next();
                 }
             }
@@ -536,6 +537,10 @@ impl Actor {
                 let _ = reply.send(Ok(()));
             }
             (Outcome::Transferred, Waiter::Transfer(reply)) => drop(reply.send(Ok(()))),
+            (Outcome::RestoreBegun { meta }, Waiter::BeginRestore(outside)) => {
+                self.store_restore(meta, *outside);
+            }
+            (Outcome::Restored { last }, Waiter::Restore(reply)) => drop(reply.send(Ok(last))),
             (Outcome::Refused(refusal), waiter) => waiter.refuse(&refusal),
             (_, waiter) => waiter.refuse(&Refusal::LeadershipLost),
         }
@@ -546,6 +551,12 @@ impl Actor {
         match event {
             Event::Role { role, term } => {
                 info!(%role, %term, "role");
+                let name = match role {
+                    Role::Follower => telemetry::STATE_FOLLOWER,
+                    Role::Candidate => telemetry::STATE_CANDIDATE,
+                    Role::Leader => telemetry::STATE_LEADER,
+                };
+                metrics::counter!(name).increment(1);
                 self.observers.role(*role, *term);
             }
             Event::Leader { leader } => {
@@ -593,6 +604,10 @@ impl Actor {
         } else if self.core.commit_index() > self.handed {
             let entries = self.core.entries(self.handed.next(), self.core.commit_index(), APPLY_BYTES);
             self.handed = entries.last().map_or(self.handed, |entry| entry.id.index);
+            if let Some(oldest) = self.pending.front().filter(|oldest| oldest.index <= self.handed) {
+                telemetry::took(telemetry::COMMIT_TIME, oldest.since);
+            }
+            metrics::histogram!(telemetry::COMMIT_NUM_LOGS).record(telemetry::count(entries.len()));
             let replies =
                 entries.iter().map(|entry| self.take_reply(entry.id.index, entry.id.term)).collect();
             self.give(Work::Entries(entries, replies));
@@ -615,35 +630,6 @@ impl Actor {
         None
     }
 
-    /// Whoever is told that something changed must find it changed.
-    fn publish_now(&mut self) {
-        self.metrics_now = true;
-        self.publish();
-    }
-
-    fn publish(&mut self) {
-        let now = self.now();
-        if !self.metrics_now && now < self.metrics_due {
-            return;
-        }
-        if self.metrics_now {
-            self.metrics_now = false;
-            let leadership = match self.core.role() {
-                Role::Leader => Leadership::Leader { term: self.core.term() },
-                Role::Follower | Role::Candidate => {
-                    Leadership::Follower { leader: self.core.leader().cloned() }
-                }
-            };
-            self.leadership.send_if_modified(|old| {
-                let changed = *old != leadership;
-                *old = leadership;
-                changed
-            });
-        }
-        self.metrics.send_replace(Arc::new(metrics_of(&self.core, self.start)));
-        self.metrics_due = now + METRICS_INTERVAL;
-    }
-
     async fn stop(self) {
         self.transport.shutdown();
         let Self { disk, apply, reports, pending, waiters, reads, replies, snapshot_waiters, .. } = self;
@@ -653,13 +639,5 @@ impl Actor {
         if tokio::time::timeout(STOP_LIMIT, stop).await.is_err() {
             warn!("the disk or the state machine does not return; its thread was left behind");
         }
-    }
-}
-
-fn take_waiting<T>(queue: &mut mpsc::Receiver<T>, into: &mut Vec<T>, most: usize) {
-    while into.len() < most
-        && let Ok(item) = queue.try_recv()
-    {
-        into.push(item);
     }
 }

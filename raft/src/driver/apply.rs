@@ -2,18 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use raft_types::EntryId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Applied;
-use super::actor::Report;
 use super::disk::unless_it_panics;
+use super::queues::Report;
 use crate::core::{Entry, EntryKind, SnapshotMeta};
 use crate::error::ProposeError;
 use crate::state_machine::StateMachine;
 use crate::storage::{SnapshotStore, StorageError};
+use crate::telemetry::{self, Saturation};
 
 /// Who waits for an entry.
 pub(super) type ApplyReply = oneshot::Sender<Result<Applied, ProposeError>>;
@@ -71,7 +73,11 @@ impl Apply {
         let waiting = Waiting::default();
         let release = Release(waiting.clone());
         let run = move || {
-            while let Some(work) = receiver.blocking_recv() {
+            let mut saturation = Saturation::new(telemetry::FSM_SATURATION);
+            loop {
+                saturation.idle();
+                let Some(work) = receiver.blocking_recv() else { break };
+                saturation.busy();
                 let done = unless_it_panics("run", "the state machine", || {
                     perform(&mut *state_machine, &snapshots, &reports, &waiting, work)
                 });
@@ -170,7 +176,10 @@ fn answer(state_machine: &mut dyn StateMachine, waiting: &Waiting, batch: &mut B
     if batch.commands.is_empty() {
         return;
     }
+    let since = Instant::now();
     let responses = state_machine.apply(&batch.commands);
+    telemetry::took(telemetry::FSM_APPLY, since);
+    metrics::histogram!(telemetry::FSM_APPLY_NUM).record(telemetry::count(batch.commands.len()));
     assert_eq!(responses.len(), batch.commands.len(), "the state machine answers every command");
     let ids = batch.commands.drain(..).map(|entry| entry.id);
     send(waiting, &batch.positions, ids.zip(responses));
@@ -190,11 +199,13 @@ fn restore(
     snapshots: &dyn SnapshotStore,
     meta: &SnapshotMeta,
 ) -> Report {
+    let since = Instant::now();
     let restored = snapshots.open(meta.last).and_then(|(_, mut state)| {
         state_machine.restore(&mut *state).map_err(|error| StorageError::io("restore", meta.last, error))
     });
     match restored {
         Ok(()) => {
+            telemetry::restored(since);
             state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
             Report::Restored { last: meta.last }
         }
@@ -209,14 +220,21 @@ fn take_snapshot(
     meta: SnapshotMeta,
     reports: mpsc::Sender<Report>,
 ) {
+    let began = Instant::now();
     let writer = state_machine.snapshot();
+    telemetry::took(telemetry::FSM_SNAPSHOT, began);
     let snapshots = Arc::clone(snapshots);
     let run = move || {
         let store = || {
-            snapshots.create(&meta).and_then(|mut sink| {
-                writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
-                sink.finish()
-            })
+            let since = Instant::now();
+            let mut sink = snapshots.create(&meta)?;
+            telemetry::took(telemetry::SNAPSHOT_CREATE, since);
+            let since = Instant::now();
+            writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
+            let stored = sink.finish()?;
+            telemetry::took(telemetry::SNAPSHOT_PERSIST, since);
+            telemetry::took(telemetry::SNAPSHOT_TAKE, began);
+            Ok(stored)
         };
         let result = unless_it_panics("write", "the snapshot", store).flatten();
         let _ = reports.blocking_send(Report::SnapshotTaken { result });

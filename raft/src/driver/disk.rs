@@ -5,9 +5,10 @@ use std::{io, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::actor::Report;
+use super::queues::Report;
 use crate::core::Write;
 use crate::storage::{LogStore, StorageError};
+use crate::telemetry;
 
 /// Takes one batch at a time. While it syncs one, the actor gathers the next: that is the group commit.
 pub(super) struct Disk {
@@ -22,7 +23,11 @@ impl Disk {
         let run = move || {
             while let Some(batch) = receiver.blocking_recv() {
                 let through = batch.last().map(|write| write.id).unwrap_or_default();
+                let since = std::time::Instant::now();
                 let result = unless_it_panics("write to", "the log", || store.write(&batch)).flatten();
+                telemetry::took(telemetry::DISPATCH_LOG, since);
+                let entries = batch.iter().map(|write| write.entries.len()).sum();
+                metrics::histogram!(telemetry::DISPATCH_NUM_LOGS).record(telemetry::count(entries));
                 let failed = result.is_err();
                 let report = match result {
                     Ok(()) => Report::Persisted { through },

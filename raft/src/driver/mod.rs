@@ -6,40 +6,44 @@
 #![allow(clippy::disallowed_methods, reason = "the driver is where clock, tasks and threads belong")]
 
 mod actor;
+mod ages;
 mod apply;
+mod builder;
 mod disk;
+mod members;
 mod observation;
 mod observe;
+mod proposals;
+mod queues;
 mod reads;
+mod restores;
 mod snapshots;
 mod stats;
+mod views;
 mod waiters;
 
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerAddress, ServerId, Time};
-use rand::RngExt;
+use raft_types::{Configuration, EntryId, LogIndex, ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use crate::config::{Config, ReloadableConfig};
-use crate::core::{Peer, Persisted, RaftCore, SnapshotMeta};
-use crate::error::{
-    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, SnapshotError, StartError,
-    TransferError,
-};
-use crate::state_machine::StateMachine;
-use crate::storage::{LogStore, SnapshotStore, StorageError};
-use crate::transport::Transport;
+use crate::config::ReloadableConfig;
+use crate::core::{Peer, SnapshotMeta};
+use crate::error::{BootstrapError, ReadError, ReloadError, SnapshotError, TransferError};
+use crate::storage::{SnapshotStore, StorageError};
+use crate::transport::SnapshotState;
 
+pub use builder::RaftBuilder;
+pub use members::ConfigurationState;
 pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
+pub use proposals::{Applied, Proposed};
 pub use stats::Stats;
 
-use actor::{Actor, Command, Views};
+use queues::{Command, Gone};
+use views::Views;
 
 /// Requests of other servers that may wait before the core.
 const INBOX: usize = 1024;
@@ -54,6 +58,7 @@ pub struct Raft {
 struct Inner {
     me: Peer,
     command_bytes_max: usize,
+    snapshots: Arc<dyn SnapshotStore>,
     commands: mpsc::Sender<Command>,
     views: Views,
     stop: CancellationToken,
@@ -64,15 +69,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.cancel();
     }
-}
-
-/// A command that was committed and applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Its entry.
-    pub id: EntryId,
-    /// What the state machine answered.
-    pub response: Bytes,
 }
 
 /// Permission to read the state machine, see [`Raft::lease_read`].
@@ -93,138 +89,7 @@ impl LeaseRead {
     }
 }
 
-/// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigurationState {
-    /// The members.
-    pub configuration: Configuration,
-    /// Where it stands in the log; the stamp for compare-and-set changes.
-    pub index: LogIndex,
-    /// Whether it is committed.
-    pub committed: bool,
-}
-
-/// Puts a server together. Storage, snapshots and transport are required.
-pub struct RaftBuilder {
-    id: ServerId,
-    state_machine: Box<dyn StateMachine>,
-    config: Config,
-    log_store: Option<Box<dyn LogStore>>,
-    snapshots: Option<Arc<dyn SnapshotStore>>,
-    transport: Option<Arc<dyn Transport>>,
-}
-
-impl RaftBuilder {
-    /// Tunables; [`Config::default`] otherwise.
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Where term, vote and log are kept.
-    #[must_use]
-    pub fn log_store(mut self, store: impl LogStore) -> Self {
-        self.log_store = Some(Box::new(store));
-        self
-    }
-
-    /// Where snapshots are kept.
-    #[must_use]
-    pub fn snapshots(mut self, store: impl SnapshotStore) -> Self {
-        self.snapshots = Some(Arc::new(store));
-        self
-    }
-
-    /// How the other servers are reached.
-    #[must_use]
-    pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.transport = Some(Arc::new(transport));
-        self
-    }
-
-    /// Reads what is on disk, restores the state machine from the newest snapshot, and starts the server. A server that
-    /// was never bootstrapped or joined waits to hear from a leader.
-    ///
-    /// # Errors
-    /// A tunable out of bounds, or data that cannot be read or trusted. Nothing was changed.
-    ///
-    /// # Panics
-    /// Without storage, snapshots or transport, and outside a tokio runtime.
-    pub async fn start(self) -> Result<Raft, StartError> {
-        self.config.validate()?;
-        let mut log_store = self.log_store.expect("a log store was given");
-        let snapshots = self.snapshots.expect("a snapshot store was given");
-        let transport = self.transport.expect("a transport was given");
-        let mut state_machine = self.state_machine;
-
-        let store = Arc::clone(&snapshots);
-        let recover = move || -> Result<_, StartError> {
-            let recovered = log_store.recover()?;
-            let snapshot = store.latest()?;
-            if let Some(meta) = &snapshot {
-                let (_, mut state) = store.open(meta.last)?;
-                state_machine.restore(&mut *state).map_err(StartError::Restore)?;
-                state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
-            }
-            let persisted = Persisted {
-                hard_state: recovered.hard_state,
-                snapshot,
-                base: recovered.base,
-                entries: recovered.entries,
-            };
-            Ok((log_store, state_machine, persisted))
-        };
-        let (log_store, state_machine, persisted) =
-            tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
-
-        info!(
-            last = %persisted.entries.last().map_or(persisted.base, |entry| entry.id),
-            snapshot = %persisted.snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last),
-            term = %persisted.hard_state.term,
-            "read what is on disk"
-        );
-
-        let me = Peer { id: self.id, address: transport.local_address() };
-        let seed = rand::rng().random();
-        let mut effects = Vec::new();
-        let core = RaftCore::restore(me.clone(), &self.config, seed, Time::ZERO, persisted, &mut effects)
-            .map_err(|error| StorageError::Corrupt {
-                path: "the log".to_owned(),
-                offset: 0,
-                detail: error.to_string(),
-            })?;
-
-        let (commands, commands_receiver) = mpsc::channel(self.config.proposal_queue);
-        let (inbox, inbox_receiver) = mpsc::channel(INBOX);
-        let stop = CancellationToken::new();
-        let (stopped_sender, stopped) = watch::channel(false);
-        transport.start(me.clone(), inbox);
-        let (actor, views) =
-            Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
-        let actor_stop = stop.clone();
-        tokio::spawn(async move {
-            actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
-            let _ = stopped_sender.send(true);
-        });
-        let command_bytes_max = self.config.command_bytes_max;
-        Ok(Raft { inner: Arc::new(Inner { me, command_bytes_max, commands, views, stop, stopped }) })
-    }
-}
-
 impl Raft {
-    /// Starts putting a server together.
-    pub fn builder(id: impl Into<ServerId>, state_machine: impl StateMachine) -> RaftBuilder {
-        RaftBuilder {
-            id: id.into(),
-            state_machine: Box::new(state_machine),
-            config: Config::default(),
-            log_store: None,
-            snapshots: None,
-            transport: None,
-        }
-    }
-
     /// This server's id.
     #[must_use]
     pub fn id(&self) -> &ServerId {
@@ -254,55 +119,16 @@ impl Raft {
         metrics.term.0 > 0 || metrics.last.index.0 > 0
     }
 
-    /// Replicates a command and applies it. Done once the state machine **of this server** has applied it.
+    /// After this, reads of this server's state machine see every command acknowledged before the call, on any server of the
+    /// cluster, voter or not: the leader has a quorum confirm that it still leads; any other server asks the leader to do
+    /// so for it, then waits until it has applied what the leader had committed. Reads so never go back, also where one
+    /// client asks several servers. Writes nothing; costs one round trip on the leader, two elsewhere. Reads that wait share
+    /// rounds, so many cost hardly more than one.
     ///
-    /// Resolves exactly once: done, certainly not applied, or unknown ([`ProposeError::may_be_applied`]); at the latest
-    /// when the server has stopped. A deadline is `tokio::time::timeout` around it; one that passed leaves the outcome
-    /// unknown. For a command that must take effect once however often it is tried, see [`crate::sessions`].
-    ///
-    /// # Errors
-    /// See [`ProposeError`]. Dropping the future does not undo the call.
-    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
-        self.propose_with(command, Bytes::new()).await
-    }
-
-    /// Like [`Raft::propose`], with opaque bytes beside the command.
+    /// On a server that does not lead this ends within two election timeouts, or once what was confirmed is applied.
     ///
     /// # Errors
-    /// See [`ProposeError`]. Dropping the future does not undo the call.
-    pub async fn propose_with(
-        &self,
-        command: impl Into<Bytes>,
-        extensions: Bytes,
-    ) -> Result<Applied, ProposeError> {
-        let data = command.into();
-        let size = data.len() + extensions.len();
-        let limit = self.inner.command_bytes_max;
-        if size > limit {
-            return Err(ProposeError::TooLarge { size, limit });
-        }
-        self.ask_now(
-            |reply| Command::Propose { data, extensions, reply },
-            ProposeError::Overloaded,
-            ProposeError::Stopped,
-        )
-        .await
-    }
-
-    /// Waits until everything proposed before is applied on this server, by way of an entry in the log.
-    ///
-    /// # Errors
-    /// See [`ProposeError`]. Dropping the future does not undo the call.
-    pub async fn barrier(&self) -> Result<EntryId, ProposeError> {
-        let barrier = |reply| Command::Barrier { reply };
-        self.ask_now(barrier, ProposeError::Overloaded, ProposeError::Stopped).await.map(|applied| applied.id)
-    }
-
-    /// After this, reads of this server's state machine see every command acknowledged before the call. Asks a quorum
-    /// whether this server still leads; writes nothing.
-    ///
-    /// # Errors
-    /// See [`ReadError`]. Safe to drop.
+    /// See [`ReadError`]; where the leader is of another implementation, only it can serve. Safe to drop.
     pub async fn linearizable_read(&self) -> Result<LogIndex, ReadError> {
         self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
@@ -329,10 +155,10 @@ impl Raft {
     /// See [`ReloadError`]. Dropping the future does not undo the call.
     pub async fn reload_config(&self, config: ReloadableConfig) -> Result<(), ReloadError> {
         let reload = self.ask(|reply| Command::Reload { config, reply });
-        Ok(reload.await.ok_or(ReloadError::Stopped)??)
+        Ok(reload.await.map_err(|_| ReloadError::Stopped)??)
     }
 
-    /// Like [`Raft::linearizable_read`], but by lease where one is held ([`Config::lease_reads`]): no message is sent. Read
+    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`]): no message is sent. Read
     /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
     /// # Errors
@@ -341,104 +167,13 @@ impl Raft {
         self.ask_now(|reply| Command::LeaseRead { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
 
-    /// The configuration in force as of the last metrics, at most 20 ms old.
-    #[must_use]
-    pub fn configuration(&self) -> ConfigurationState {
-        let metrics = self.inner.views.metrics.borrow();
-        ConfigurationState {
-            configuration: metrics.configuration.clone(),
-            index: metrics.configuration_index,
-            committed: metrics.configuration_committed,
-        }
-    }
-
-    /// Adds a voter, promotes a non-voter, or changes a voter's address. Answers where the new configuration stands.
-    ///
-    /// With `expected`, refused unless the configuration in force stands there.
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn add_voter(
-        &self,
-        id: ServerId,
-        address: ServerAddress,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::AddVoter { id, address }, expected).await
-    }
-
-    /// Adds a server that does not vote, or changes a member's address. Otherwise like [`Raft::add_voter`].
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn add_nonvoter(
-        &self,
-        id: ServerId,
-        address: ServerAddress,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::AddNonvoter { id, address }, expected).await
-    }
-
-    /// Takes a member's vote. Otherwise like [`Raft::add_voter`].
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn demote_voter(
-        &self,
-        id: ServerId,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::DemoteVoter { id }, expected).await
-    }
-
-    /// Takes a member out. A leader that removes itself hands over once the change is committed. Otherwise like
-    /// [`Raft::add_voter`].
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn remove_server(
-        &self,
-        id: ServerId,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.change(ConfigurationChange::RemoveServer { id }, expected).await
-    }
-
-    /// Makes several changes take effect together: through a joint configuration where more than one vote changes hands,
-    /// and left automatically, by the next leader if this one fails. Answers where the configuration stands in which
-    /// all of it is done.
-    ///
-    /// Servers to become voters must be members already, so that they have caught up and shown that they understand joint
-    /// configurations.
-    ///
-    /// # Errors
-    /// See [`ChangeError`]. Dropping the future does not undo the call.
-    pub async fn change_membership(
-        &self,
-        changes: Vec<ConfigurationChange>,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        let ask = self.ask(|reply| Command::ChangeMembership { changes, expected, reply });
-        ask.await.unwrap_or(Err(ChangeError::Stopped))
-    }
-
-    async fn change(
-        &self,
-        change: ConfigurationChange,
-        expected: Option<LogIndex>,
-    ) -> Result<LogIndex, ChangeError> {
-        self.ask(|reply| Command::Change { change, expected, reply })
-            .await
-            .unwrap_or(Err(ChangeError::Stopped))
-    }
-
     /// Hands leadership to a voter, by default the one with the longest log. Proposals are refused meanwhile.
     ///
     /// # Errors
     /// See [`TransferError`]. Dropping the future does not undo the call.
     pub async fn transfer_leadership(&self, to: Option<ServerId>) -> Result<(), TransferError> {
-        self.ask(|reply| Command::Transfer { to, reply }).await.unwrap_or(Err(TransferError::Stopped))
+        let transfer = self.ask(|reply| Command::Transfer { to, reply });
+        transfer.await.unwrap_or(Err(TransferError::Stopped))
     }
 
     /// Takes a snapshot now and shortens the log behind it.
@@ -447,6 +182,17 @@ impl Raft {
     /// See [`SnapshotError`]. Dropping the future does not undo the call.
     pub async fn snapshot(&self) -> Result<SnapshotMeta, SnapshotError> {
         self.ask(|reply| Command::Snapshot { reply }).await.unwrap_or(Err(SnapshotError::Stopped))
+    }
+
+    /// Opens a stored snapshot to read its state, from blocking code: the one that [`Raft::snapshot`] answered, or the newest,
+    /// whose last entry the [`Metrics`] name. It can be read to its end even if it is no longer kept.
+    ///
+    /// # Errors
+    /// It is not kept any more, or cannot be read. Nothing was changed.
+    pub async fn open_snapshot(&self, last: EntryId) -> Result<(SnapshotMeta, SnapshotState), StorageError> {
+        let snapshots = Arc::clone(&self.inner.snapshots);
+        let open = tokio::task::spawn_blocking(move || snapshots.open(last)).await;
+        open.unwrap_or_else(|error| Err(StorageError::io("open", "a snapshot", std::io::Error::other(error))))
     }
 
     /// What this server knows and does; changes at least 20 ms apart, except for role, leader and configuration, which
@@ -484,11 +230,11 @@ impl Raft {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 
-    /// Queues a request, waiting for room. `None` once the server has stopped.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    /// Queues a request, waiting for room.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
         let (sender, receiver) = oneshot::channel();
-        self.inner.commands.send(command(sender)).await.ok()?;
-        receiver.await.ok()
+        self.inner.commands.send(command(sender)).await.map_err(|_| Gone::Unsent)?;
+        receiver.await.map_err(|_| Gone::Unanswered)
     }
 
     /// Queues a request, or fails at once if there is no room.
@@ -510,11 +256,5 @@ impl Raft {
 impl fmt::Debug for Raft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Raft").field("id", &self.inner.me.id).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for RaftBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RaftBuilder").field("id", &self.id).finish_non_exhaustive()
     }
 }

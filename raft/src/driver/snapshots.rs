@@ -1,18 +1,24 @@
 //! The actor's part in snapshots: taking them, storing a leader's, and when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_types::{EntryId, LogIndex};
+use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::actor::{Actor, Report};
+use super::actor::Actor;
 use super::apply::Work;
 use super::observation::Observation;
+use super::queues::Report;
 use crate::core::{Input, Peer, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
+
+/// How long no other snapshot is tried by itself after one failed: a full disk does not get emptier by trying.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Actor {
     /// Whether the sender can be the leader: of a newer term, or the one that is known.
@@ -60,9 +66,10 @@ impl Actor {
         let news = applied.ahead_of(self.snapshot_index());
         // The state machine must be idle at exactly the applied index.
         !self.snapshotting
+            && (self.now() >= self.snapshot_retry || !self.snapshot_waiters.is_empty())
             && applied == self.handed
             && news > 0
-            && (news >= self.config.snapshot_threshold
+            && ((news >= self.config.snapshot_threshold && self.now() >= self.snapshot_after)
                 || self.core.log_bytes() >= self.config.snapshot_threshold_bytes
                 || !self.snapshot_waiters.is_empty())
     }
@@ -78,6 +85,8 @@ impl Actor {
             size: 0,
         };
         self.snapshotting = true;
+        let interval = self.config.snapshot_interval;
+        self.snapshot_after = self.now() + interval.mul_f64(self.jitter.random_range(1.0..2.0));
         self.give(Work::Snapshot(meta));
     }
 
@@ -95,6 +104,7 @@ impl Actor {
             }
             Err(error) => {
                 warn!(%error, "no snapshot");
+                self.snapshot_retry = self.now() + RETRY;
                 let text = error.to_string();
                 for reply in waiters {
                     let source = std::io::Error::other(text.clone());

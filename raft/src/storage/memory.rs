@@ -124,6 +124,11 @@ impl SnapshotStore for MemorySnapshots {
         let (meta, state) = found.ok_or(StorageError::NoSnapshot { last })?;
         Ok((meta.clone(), Box::new(io::Cursor::new(state.clone()))))
     }
+
+    fn remove(&self, last: EntryId) -> Result<(), StorageError> {
+        self.list().retain(|(meta, _)| meta.last != last);
+        Ok(())
+    }
 }
 
 struct MemorySink {

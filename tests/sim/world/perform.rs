@@ -7,6 +7,7 @@ use raft::LogIndex;
 use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
 
 use super::{Event, World};
+use crate::check::contact::Sent;
 use crate::check::{Step, acks_durable, transfer};
 use crate::machine::{Snapshot, value};
 use crate::mutant::Mutant;
@@ -33,11 +34,13 @@ impl World {
     }
 
     fn persist(&mut self, node: usize, before: Seen, write: Write) {
-        let verdict = self.checks.writes(&Step { node, before, servers: &self.servers }, &write);
+        let step = Step { node, now: self.now, before, commits: Vec::new(), servers: &self.servers };
+        let verdict = self.checks.writes(&step, &write);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
             return;
         }
+        self.cover_joint(node, &write);
         if write.truncate_from.is_some() {
             self.cover("truncations");
         }
@@ -58,6 +61,21 @@ impl World {
         let done = server.disk.busy_until.max(now + takes);
         server.disk.busy_until = done;
         self.schedule_at(done, Event::DiskDone { node, epoch, through, told: true });
+    }
+
+    fn cover_joint(&mut self, node: usize, write: &Write) {
+        let leads = self.servers[node].leads();
+        for entry in &write.entries {
+            if let EntryKind::Configuration(configuration) = &entry.kind
+                && configuration.is_joint()
+            {
+                self.cover(if leads {
+                    "joint configurations begun"
+                } else {
+                    "joint configurations followed"
+                });
+            }
+        }
     }
 
     fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request) {
@@ -85,8 +103,12 @@ impl World {
             self.judge("poisoned", Err(sentence));
         }
         let epoch = self.servers[node].epoch;
-        self.checks.contact.asks(node, epoch, sequence, target, self.now);
+        let sent = Sent { at: self.now, shown: self.servers[node].clock.local(self.now) };
+        self.checks.contact.asks(node, epoch, sequence, target, sent);
         let snapshot = self.snapshot_for(node, &request);
+        if snapshot.is_some() && self.servers[target].is_up() {
+            *self.snapshots_sent.entry(target).or_default() += 1;
+        }
         self.servers[node].sent.insert(sequence, target);
         let timeout = self.options.request_timeout;
         self.schedule(timeout, Event::GiveUp { node, epoch, sequence });
@@ -147,6 +169,12 @@ impl World {
             let verdict =
                 self.checks.one_vote.votes(&server.peer.id, *term, candidate, &server.disk.hard_state);
             self.judge("one_vote", verdict);
+        }
+        if let (Response::ReadIndex { index: Some(_), .. }, Some(core)) =
+            (&response, &self.servers[node].core)
+        {
+            let verdict = self.checks.contact.gives_read_index(node, core, &self.servers, reply);
+            self.judge("reads", verdict);
         }
         let response = self.forge(response);
         if received.epoch == u64::MAX {

@@ -82,7 +82,7 @@ fn versions_other_than_two_and_three_are_refused_except_in_heartbeats() {
     };
     for refused in [-1, 0, 1, 4, i64::MAX] {
         assert_eq!(version(refused, true), Err(Nonsense::Protocol));
-        assert_eq!(version(refused, false), Ok(Request::Heartbeat { term: Term(7) }));
+        assert_eq!(version(refused, false), Ok(Request::Heartbeat { term: Term(7), features: Features(0) }));
     }
     assert!(version(2, true).is_ok() && version(3, true).is_ok());
 }
@@ -243,7 +243,11 @@ fn any_request() -> impl Strategy<Value = Request> {
             transfer
         }),
         any_append(),
-        (1..9_u64).prop_map(|term| Request::Heartbeat { term: Term(term) }),
+        (1..9_u64, 0..4_u64).prop_map(|(term, features)| Request::Heartbeat {
+            term: Term(term),
+            features: Features(features)
+        }),
+        Just(Request::ReadIndex),
         proptest::option::of(term()).prop_map(|term| Request::TimeoutNow { term }),
         (term(), id(), any_number(), any_number()).prop_map(|(term, last, index, size)| {
             let configuration_index = LogIndex(index);
@@ -254,7 +258,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn any_response() -> impl Strategy<Value = (Call, Response)> {
-    (any_number().prop_map(Term), any::<bool>(), any_number().prop_map(LogIndex), 0..5).prop_map(
+    (any_number().prop_map(Term), any::<bool>(), any_number().prop_map(LogIndex), 0..6).prop_map(
         |(term, yes, last_log, kind)| match kind {
             0 => (
                 Call::AppendEntries,
@@ -263,6 +267,7 @@ fn any_response() -> impl Strategy<Value = (Call, Response)> {
             1 => (Call::RequestVote, Response::Vote { term, granted: yes }),
             2 => (Call::RequestPreVote, Response::PreVote { term, granted: yes }),
             3 => (Call::InstallSnapshot, Response::InstallSnapshot { term, success: yes }),
+            4 => (Call::ReadIndex, Response::ReadIndex { term, index: yes.then_some(last_log) }),
             _ => (Call::TimeoutNow, Response::TimeoutNow),
         },
     )
@@ -309,7 +314,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0..5_u8) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in prop_oneof![0..5_u8, Just(128)]) {
         let mut buffer = FrameBuffer::new(Limits::default());
         buffer.space().extend_from_slice(&[kind]);
         buffer.space().extend_from_slice(&bytes);

@@ -5,9 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::msgpack::{MsgpackError, Reader, Scanner, put_map, put_raw};
 use super::{
     AppendEntriesRequest, AppendEntriesResponse, Call, InstallSnapshotRequest, InstallSnapshotResponse,
-    Limits, LogView, RequestPreVoteRequest, RequestPreVoteResponse, RequestVoteRequest, RequestVoteResponse,
-    TimeFormat, TimeoutNowRequest, TimeoutNowResponse, WireError, put_bytes, put_flag, put_number,
-    put_signed, read_record,
+    Limits, LogView, ReadIndexRequest, ReadIndexResponse, RequestPreVoteRequest, RequestPreVoteResponse,
+    RequestVoteRequest, RequestVoteResponse, TimeFormat, TimeoutNowRequest, TimeoutNowResponse, WireError,
+    put_bytes, put_flag, put_number, put_signed, read_record,
 };
 
 /// A request. The bytes of a snapshot's state that follow [`RequestFrame::InstallSnapshot`] are no part of it.
@@ -18,6 +18,7 @@ pub enum RequestFrame {
     InstallSnapshot(InstallSnapshotRequest),
     TimeoutNow(TimeoutNowRequest),
     RequestPreVote(RequestPreVoteRequest),
+    ReadIndex(ReadIndexRequest),
 }
 
 /// The struct of a response.
@@ -28,6 +29,7 @@ pub enum ResponseBody {
     InstallSnapshot(InstallSnapshotResponse),
     TimeoutNow(TimeoutNowResponse),
     RequestPreVote(RequestPreVoteResponse),
+    ReadIndex(ReadIndexResponse),
 }
 
 /// A response.
@@ -49,6 +51,7 @@ impl RequestFrame {
             Self::InstallSnapshot(_) => Call::InstallSnapshot,
             Self::TimeoutNow(_) => Call::TimeoutNow,
             Self::RequestPreVote(_) => Call::RequestPreVote,
+            Self::ReadIndex(_) => Call::ReadIndex,
         }
     }
 
@@ -92,6 +95,7 @@ impl RequestFrame {
                 request.header.put_version(out);
                 put_number(out, b"Term", request.term);
             }
+            Self::ReadIndex(request) => request.put(out),
         }
     }
 
@@ -111,6 +115,7 @@ impl RequestFrame {
             }
             Call::TimeoutNow => Self::TimeoutNow(read_record(&mut from, limits)?.unwrap_or_default()),
             Call::RequestPreVote => Self::RequestPreVote(read_record(&mut from, limits)?.unwrap_or_default()),
+            Call::ReadIndex => Self::ReadIndex(read_record(&mut from, limits)?.unwrap_or_default()),
         };
         nothing_left(&from)?;
         Ok(request)
@@ -211,6 +216,7 @@ impl ResponseFrame {
                 response.header.put_version(out);
                 put_number(out, b"Term", response.term);
             }
+            Some(ResponseBody::ReadIndex(response)) => response.put(out),
         }
     }
 
@@ -227,6 +233,7 @@ impl ResponseFrame {
             Call::InstallSnapshot => read_record(&mut from, limits)?.map(ResponseBody::InstallSnapshot),
             Call::TimeoutNow => read_record(&mut from, limits)?.map(ResponseBody::TimeoutNow),
             Call::RequestPreVote => read_record(&mut from, limits)?.map(ResponseBody::RequestPreVote),
+            Call::ReadIndex => read_record(&mut from, limits)?.map(ResponseBody::ReadIndex),
         };
         nothing_left(&from)?;
         Ok(Self { error, body })

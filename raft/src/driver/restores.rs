@@ -1,0 +1,144 @@
+//! The actor's part in restoring a snapshot from outside into the whole cluster.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Instant;
+
+use raft_types::EntryId;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Raft;
+use super::actor::Actor;
+use super::queues::{Command, Report};
+use super::waiters::Waiter;
+use crate::core::{Input, SnapshotMeta};
+use crate::error::RestoreError;
+use crate::storage::SnapshotStore;
+use crate::telemetry;
+
+/// Who waits for a restore.
+pub(super) type RestoreReply = oneshot::Sender<Result<EntryId, RestoreError>>;
+
+/// A snapshot from outside.
+pub(super) struct Outside {
+    /// What it stood for where it came from.
+    pub(super) meta: SnapshotMeta,
+    pub(super) state: Box<dyn Read + Send>,
+    pub(super) reply: RestoreReply,
+}
+
+const CHUNK: usize = 64 << 10;
+
+impl Raft {
+    /// Replaces the state of the whole cluster by a snapshot from outside, such as a backup. Only on the leader.
+    ///
+    /// `meta` is what [`Raft::open_snapshot`] said of the snapshot, in this cluster or another; of it, only the size is checked
+    /// and the index is used: the snapshot gets the present term and an index above that one and above everything in
+    /// the log, so that indexes never fall. The members stay as they are. Followers get the state as a snapshot. Resolves
+    /// once an entry after it is committed, with the snapshot's new identity; proposals are refused while it is stored, and
+    /// what waited to be applied ends as [`ProposeError::AbortedByRestore`](crate::ProposeError::AbortedByRestore). `state` must
+    /// not block for good.
+    ///
+    /// For disaster recovery: a leader that fails before a quorum has the snapshot may be left behind with a state that the
+    /// others do not have. Such a server takes no part until the others' snapshots are past that index; clear it and
+    /// join it anew.
+    ///
+    /// # Errors
+    /// See [`RestoreError`]. Dropping the future does not undo the call.
+    pub async fn restore(
+        &self,
+        meta: SnapshotMeta,
+        state: impl Read + Send + 'static,
+    ) -> Result<EntryId, RestoreError> {
+        let outside = |reply| Command::Restore(Box::new(Outside { meta, state: Box::new(state), reply }));
+        match self.ask(outside).await {
+            Ok(done) => done,
+            Err(gone) => Err(gone.either(RestoreError::Stopped, RestoreError::OutcomeUnknown)),
+        }
+    }
+}
+
+impl Actor {
+    pub(super) fn begin_restore(&mut self, outside: Box<Outside>) {
+        metrics::counter!(telemetry::RESTORE).increment(1);
+        let above = outside.meta.last.index;
+        let request = self.wait(Waiter::BeginRestore(outside));
+        self.step(Input::BeginRestore { request, above });
+    }
+
+    /// Stores the state beside everything else, under the identity that the core gave it.
+    pub(super) fn store_restore(&self, meta: SnapshotMeta, outside: Outside) {
+        info!(last = %meta.last, bytes = outside.meta.size, "restoring a snapshot from outside");
+        let snapshots = Arc::clone(&self.snapshots);
+        let reports = self.report_sender.clone();
+        tokio::task::spawn_blocking(move || {
+            let since = Instant::now();
+            let Outside { meta: of_origin, state, reply } = outside;
+            let result = store(&*snapshots, &meta, of_origin.size, state);
+            telemetry::took(telemetry::USER_RESTORE, since);
+            let _ = reports.blocking_send(Report::RestoreStored { result, reply });
+        });
+    }
+
+    pub(super) fn on_restore_stored(
+        &mut self,
+        result: Result<SnapshotMeta, RestoreError>,
+        reply: RestoreReply,
+    ) {
+        match result {
+            Ok(meta) => {
+                let request = self.wait(Waiter::Restore(reply));
+                self.step(Input::RestoreStored { request, meta: Some(meta.clone()) });
+                if self.snapshot_index() < meta.last.index {
+                    self.discard(meta.last);
+                }
+            }
+            Err(error) => {
+                warn!(%error, "no restore");
+                // Nobody waits for the core's answer.
+                let request = self.take_request();
+                self.step(Input::RestoreStored { request, meta: None });
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Leadership was lost before the snapshot was taken over; it must not pass for the newest one at the next start.
+    fn discard(&self, last: EntryId) {
+        let snapshots = Arc::clone(&self.snapshots);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = snapshots.remove(last) {
+                warn!(%error, %last, "could not remove a snapshot that was not restored; remove it by hand");
+            }
+        });
+    }
+}
+
+fn store(
+    snapshots: &dyn SnapshotStore,
+    meta: &SnapshotMeta,
+    size: u64,
+    mut state: Box<dyn Read + Send>,
+) -> Result<SnapshotMeta, RestoreError> {
+    let mut sink = snapshots.create(meta)?;
+    let mut chunk = vec![0; CHUNK];
+    let mut read = 0;
+    loop {
+        let count = match state.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(RestoreError::State(error)),
+        };
+        read += count as u64;
+        if read > size {
+            break;
+        }
+        sink.write_all(&chunk[..count]).map_err(RestoreError::Write)?;
+    }
+    if read != size {
+        return Err(RestoreError::WrongSize { expected: size, read });
+    }
+    Ok(sink.finish()?)
+}
