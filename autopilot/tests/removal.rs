@@ -72,7 +72,9 @@ fn edit_stats(view: &mut ClusterView, server: &str, edit: impl FnOnce(&mut autop
 }
 
 fn kill(situation: &mut Situation, server: &str) {
-    edit_stats(&mut situation.inputs.view, server, |stats| stats.last_contact = Some(Duration::from_secs(60)));
+    edit_stats(&mut situation.inputs.view, server, |stats| {
+        stats.last_contact = Some(Duration::from_secs(60))
+    });
     situation.inputs.known.servers.get_mut(&id(server)).unwrap().node_status = NodeStatus::Failed;
 }
 
@@ -335,7 +337,7 @@ fn either_order_of_a_replacement_survives_as_many_failures_in_between() {
     for voters in 1..=9_usize {
         for healthy in voters / 2 + 1..=voters {
             let tolerance = |voters: usize, healthy: usize| healthy as i64 - (voters / 2 + 1) as i64;
-            assert_eq!(tolerance(voters + 1, healthy + 1), tolerance(voters - 1, healthy) );
+            assert_eq!(tolerance(voters + 1, healthy + 1), tolerance(voters - 1, healthy));
         }
     }
 }

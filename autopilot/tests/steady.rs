@@ -185,8 +185,8 @@ fn after_a_pause_or_a_jump_of_the_clock_nothing_is_taken_away_for_a_while() {
         inputs.memory.last_state_at = Some(inputs.now - LOOK);
     });
     assert_ne!(decision(&over.round(&StablePromoter), "n5", Action::Remove).reason.code(), "suspended");
-    let backwards =
-        to_be_cleaned().with(|inputs| inputs.memory.last_state_at = Some(inputs.now + Duration::from_secs(1)));
+    let backwards = to_be_cleaned()
+        .with(|inputs| inputs.memory.last_state_at = Some(inputs.now + Duration::from_secs(1)));
     nothing_is_taken_away(&backwards);
 }
 

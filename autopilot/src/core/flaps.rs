@@ -12,6 +12,9 @@ use crate::model::{HealthPolicy, ServerMemory};
 /// What one turn to the worse adds.
 const ONE: u32 = 1_000;
 
+/// The count is cut off here, a thousand times, so that it can always be added to.
+const COUNT_MAX: u32 = 1_001 * ONE;
+
 /// The count after some time.
 fn decayed(count: u32, elapsed: Duration, half_life: Duration) -> u32 {
     let (elapsed, half_life) = (elapsed.as_nanos(), half_life.as_nanos().max(1));
@@ -43,9 +46,10 @@ pub(super) fn update(seen: &mut ServerMemory, policy: &HealthPolicy, now: Time, 
     }
     let half_life = policy.flap_half_life;
     let count = decayed(seen.flaps, now.since(seen.flaps_at), half_life);
-    let count = if turned_bad { count.saturating_add(ONE) } else { count };
+    let count = if turned_bad { count.saturating_add(ONE).min(COUNT_MAX) } else { count };
     let limit = policy.flap_limit.saturating_mul(ONE);
-    let reached = limit > 0 && count >= limit;
+    // Rounded: between the times that count a little has decayed already.
+    let reached = limit > 0 && count + ONE / 2 >= limit;
     // Rewritten only where something was added, so that rounding does not add up.
     if turned_bad || count == 0 {
         (seen.flaps, seen.flaps_at) = (count, now);
