@@ -77,7 +77,9 @@ fn a02_the_cap_on_removals_is_the_formula_for_every_small_cluster() {
         for dead in 0..1_u32 << (count - 1) {
             for min_quorum in 0..=count {
                 let name = |number: usize| format!("n{number}");
-                let mut situation = Situation::new("n0").config(|config| config.min_quorum = min_quorum);
+                let mut situation = Situation::new("n0").config(|config| {
+                    *config = autopilot::Config { min_quorum, ..autopilot::Config::reference() };
+                });
                 for number in 1..count {
                     situation = situation.voter(&name(number));
                     if dead >> (number - 1) & 1 == 1 {
@@ -92,7 +94,7 @@ fn a02_the_cap_on_removals_is_the_formula_for_every_small_cluster() {
                 while let Some(planned) = situation.round(&StablePromoter).plan.step {
                     assert!(matches!(planned.step, Step::Remove { .. }));
                     let view = &mut situation.inputs.view;
-                    view.configuration = planned.step.apply_to(&view.configuration);
+                    view.configuration = planned.step.apply(&view.configuration).expect("a valid one");
                     removed += 1;
                 }
                 let dead = usize::try_from(dead.count_ones()).expect("few");
@@ -102,16 +104,6 @@ fn a02_the_cap_on_removals_is_the_formula_for_every_small_cluster() {
                 assert!(removed <= (count - 1) / 2);
             }
         }
-    }
-}
-
-trait ApplyTo {
-    fn apply_to(&self, configuration: &raft::Configuration) -> raft::Configuration;
-}
-
-impl ApplyTo for Step {
-    fn apply_to(&self, configuration: &raft::Configuration) -> raft::Configuration {
-        configuration.apply(&self.change().expect("a change")).expect("a valid one")
     }
 }
 
@@ -505,6 +497,26 @@ fn a_joiner_that_installs_a_snapshot_is_not_taken_for_dead() {
     world.run_for(seconds(9));
     assert_eq!((world.member(joiner), removals(&world)), (Some(Suffrage::Nonvoter), 0));
     world.wait("it votes", |world| world.votes(joiner));
+    world.settles();
+}
+
+/// The leader sends it a snapshot again and again: that alone is no progress.
+#[test]
+fn a_joiner_that_died_before_its_snapshot_arrived_is_taken_out() {
+    let mut options = simulation::options::Options::calm(3, 0);
+    let mut flight = simulation::pilot::Flight::calm();
+    flight.config.health.joining = seconds(3);
+    options.autopilot = Some(flight);
+    (options.files, options.snapshot_every, options.config.trailing_logs) = (false, 10, 0);
+    let mut world = World::new(options);
+    let leader = world.leader();
+    commit(&mut world, leader, 40);
+    let joiner = world.spawn();
+    world.wait("it is a member", |world| world.member(joiner).is_some());
+    world.retire(joiner);
+    world.wait("a snapshot is on its way", |world| world.count("snapshots sent") > 0);
+    world.run_for(seconds(20));
+    assert_eq!(world.member(joiner), None);
     world.settles();
 }
 

@@ -123,7 +123,7 @@ impl World {
             let mut known = KnownServer::alive(peer.id.clone(), peer.address.clone());
             known.node_status = status(about)?;
             if flight.policy.is_replica(about) {
-                known.meta.insert("read_replica".to_owned(), "true".to_owned());
+                known.meta = std::sync::Arc::new([("read_replica".to_owned(), "true".to_owned())].into());
             }
             Some(known)
         });
@@ -459,7 +459,7 @@ impl World {
     pub fn settle_fleet(&mut self) {
         let Some(flight) = self.options.autopilot.clone() else { return };
         let election = liveness::patience(&self.options, &self.servers);
-        let wait = flight.config.server_stabilization_time * 2 + flight.reconcile * 3 + flight.suspicion;
+        let wait = flight.patience();
         let changes = u32::try_from(self.servers.len() * 2 + 4).unwrap_or(u32::MAX);
         let limit = election * 2 + wait * changes;
         let began = self.now;
@@ -469,7 +469,8 @@ impl World {
                 last = Err("nobody leads".to_owned());
                 return false;
             };
-            last = goal::reached(&flight, &world.fleet, &world.servers, leader);
+            let size = world.pilot(leader).and_then(|pilot| pilot.state.stable_size);
+            last = goal::reached(&flight, &world.fleet, &world.servers, leader, size);
             last.is_ok()
         });
         if self.failure.is_some() {
