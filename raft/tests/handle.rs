@@ -257,15 +257,22 @@ impl Transport for Hanging {
         self.0.local_address()
     }
 
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         if !self.1.load(Ordering::Relaxed) {
-            self.0.send(to, sequence, request);
+            self.0.send(to, sequence, request, regard);
         }
     }
 
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, state: SnapshotState) {
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        state: SnapshotState,
+    ) {
         if !self.1.load(Ordering::Relaxed) {
-            self.0.send_snapshot(to, sequence, request, state);
+            self.0.send_snapshot(to, sequence, request, regard, state);
         }
     }
 

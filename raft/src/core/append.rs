@@ -37,7 +37,13 @@ impl RaftCore {
     }
 
     pub(super) fn append_response(&self, success: bool, last_log: LogIndex) -> Response {
-        Response::Append { term: self.hard_state.term, success, last_log, features: Features::OURS }
+        Response::Append {
+            term: self.hard_state.term,
+            success,
+            last_log,
+            features: Features::OURS,
+            incarnation: self.hard_state.incarnation,
+        }
     }
 
     pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, reply: ReplyToken) {
@@ -67,8 +73,12 @@ impl RaftCore {
             return;
         }
         let matched = LogIndex(prev.index.0 + entries.len() as u64);
+        if let Some(claimed) = self.contradiction(prev, &entries) {
+            self.ignore_contradiction(claimed, reply);
+            return;
+        }
         let Some(entries) = self.after_base(prev, entries) else {
-            // All of it is compacted, so committed, so equal.
+            // All of it is compacted, so committed; as far as that can still be told it is equal.
             self.acknowledge(matched, reply);
             return;
         };
@@ -83,13 +93,29 @@ impl RaftCore {
             return;
         }
         if !self.take_entries(entries) {
-            // It contradicts what is committed; no leader of this cluster sends that.
-            self.out.push(Effect::Ignore { reply });
+            let claimed = self.log.last();
+            self.ignore_contradiction(claimed, reply);
             return;
         }
         let known = if self.mutated(Mutant::CommitsUnmatched) { self.log.last().index } else { matched };
         self.commit_through(commit.min(known));
         self.acknowledge(matched, reply);
+    }
+
+    /// The entry of a request that stands where another one was compacted here, if its last one does.
+    fn contradiction(&self, prev: EntryId, entries: &[Entry]) -> Option<EntryId> {
+        let base = self.log.base();
+        let claimed = entries.iter().map(|entry| entry.id).chain([prev]);
+        claimed.into_iter().find(|id| id.index == base.index && id.index.0 > 0 && id.term != base.term)
+    }
+
+    /// Ignores a request that contradicts what is committed here: no leader of this cluster sends that, so either its data
+    /// or this server's is of another one. Nothing may be overwritten, and somebody must look (catalogue P13).
+    pub(super) fn ignore_contradiction(&mut self, claimed: EntryId, reply: ReplyToken) {
+        if let Some(leader) = self.leader.as_ref().map(|leader| leader.id.clone()) {
+            self.out.push(Effect::Notify(Event::Contradicted { leader, claimed }));
+        }
+        self.out.push(Effect::Ignore { reply });
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.

@@ -7,11 +7,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use raft_types::{
-    Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term,
-    Time,
+    Configuration, ConfigurationChange, ConfigurationError, EntryId, Incarnation, LogIndex, ServerAddress,
+    ServerId, Term, Time,
 };
 
-use super::message::{Entry, Request, Response, SnapshotMeta};
+use super::message::{Entry, Regard, Request, Response, SnapshotMeta};
 
 /// The sender of a request, as its header names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum Input {
         request: Request,
         /// Where the answer goes.
         reply: ReplyToken,
+        /// What the sender takes this server for; `None` from a server of another kind.
+        regard: Option<Regard>,
     },
     /// A peer answered.
     Response {
@@ -141,13 +143,15 @@ pub enum Input {
     },
 }
 
-/// A durable term and vote.
+/// A durable term and vote, and whose they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The highest term seen.
     pub term: Term,
     /// Who got this server's vote in that term.
     pub voted_for: Option<ServerId>,
+    /// The life that this log, term and vote belong to.
+    pub incarnation: Incarnation,
 }
 
 /// One change of what is on disk. Fields apply in the order in which they stand here.
@@ -201,7 +205,13 @@ pub enum Refusal {
         /// Which member.
         server: ServerId,
     },
-    /// This server has a log, a snapshot or a term already.
+    /// The server to be given a vote has not answered, or has not caught up. **It is a non-voter by now** and gets the vote
+    /// once it does; remove it to stop that.
+    Unheard {
+        /// Which server.
+        server: ServerId,
+    },
+    /// This server has a log, a snapshot or a term already, or has met a running cluster.
     AlreadyBootstrapped,
     /// The target cannot take over: no voter, unknown, or the leader itself.
     InvalidTarget,
@@ -231,6 +241,9 @@ impl fmt::Display for Refusal {
             Self::Invalid(error) => error.fmt(f),
             Self::NotSpoken { server } => {
                 write!(f, "{server} has not shown that it understands changes of several servers at once")
+            }
+            Self::Unheard { server } => {
+                write!(f, "{server} is a non-voter; it gets its vote once it answers and has caught up")
             }
             Self::AlreadyBootstrapped => f.write_str("this server already has Raft state"),
             Self::InvalidTarget => f.write_str("leadership can only go to another voter"),
@@ -288,6 +301,8 @@ pub enum Effect {
         sequence: Sequence,
         /// What. A snapshot's state is read from the snapshot store.
         request: Request,
+        /// What the receiver is taken for.
+        regard: Regard,
     },
     /// Answer a request.
     Respond {
@@ -367,6 +382,25 @@ pub enum Event {
     Configuration {
         /// Where it stands.
         index: LogIndex,
+    },
+    /// A member answers the leader as another incarnation than the configuration means: its disk is another one than when it
+    /// became a voter. It counts for nothing until its vote was taken and given back, which the leader does by itself
+    /// where the others are a quorum.
+    NotCounted {
+        /// Which member.
+        id: ServerId,
+    },
+    /// This server has no past, or has lost it: it neither votes nor counts until the leader has taken it in anew.
+    StartedOver {
+        /// The incarnation that begins here.
+        incarnation: Incarnation,
+    },
+    /// A leader contradicts what is committed here, so this or its data is not of this cluster. Its request was ignored.
+    Contradicted {
+        /// The leader.
+        leader: ServerId,
+        /// What it says was committed.
+        claimed: EntryId,
     },
     /// The leader's first own entry is committed: it may change members and serve reads.
     Ready {

@@ -5,7 +5,7 @@ use raft_types::{EntryId, LogIndex, ServerId};
 
 use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
-use super::message::{Entry, EntryKind, Request};
+use super::message::{Entry, EntryKind, Regard, Request};
 use super::mutant::Mutant;
 use super::progress::{Mode, Sent};
 use super::quorum;
@@ -141,13 +141,15 @@ impl RaftCore {
         }
         let to = progress.peer.clone();
         let request = Request::Append { term, prev, entries, commit };
-        self.out.push(Effect::Send { to, sequence, request });
+        let regard = self.regard(id);
+        self.out.push(Effect::Send { to, sequence, request, regard });
     }
 
     fn send_heartbeats(&mut self) {
         let (now, term) = (self.now, self.hard_state.term);
+        let regards: Vec<Regard> = self.follower_ids().iter().map(|id| self.regard(id)).collect();
         let RoleState::Leader(leader) = &mut self.role else { return };
-        for progress in leader.followers.values_mut() {
+        for (progress, regard) in leader.followers.values_mut().zip(regards) {
             if !progress.may_send_heartbeat() {
                 continue;
             }
@@ -155,7 +157,7 @@ impl RaftCore {
             self.next_sequence += 1;
             progress.sent(sequence, now, Sent::Heartbeat);
             let to = progress.peer.clone();
-            self.out.push(Effect::Send { to, sequence, request: Request::Heartbeat { term } });
+            self.out.push(Effect::Send { to, sequence, request: Request::Heartbeat { term }, regard });
         }
     }
 
@@ -180,6 +182,7 @@ impl RaftCore {
             }
         }
         self.check_quorum();
+        self.mend_members();
         self.send_heartbeats();
         self.replicate_to_all();
     }
@@ -273,11 +276,11 @@ impl RaftCore {
         let unsynced = self.mutated(Mutant::CountsItselfUnsynced);
         let durable = if unsynced { self.log.last().index } else { self.writes.durable() };
         let electorate = self.electorate(Mutant::NonvotersCommit);
-        let reached = quorum::reached_by_quorum(&electorate, |id| {
-            if *id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, id) {
+        let reached = quorum::reached_by_quorum(&electorate, |server| {
+            if server.id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, &server.id) {
                 durable
             } else {
-                leader.followers.get(id).map_or(LogIndex::ZERO, |progress| progress.matched)
+                self.counted(leader, server).map_or(LogIndex::ZERO, |progress| progress.matched)
             }
         });
         let Some(index) = reached else { return };

@@ -1,8 +1,8 @@
 //! What a server holds only while it plays a certain part.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use raft_types::{LogIndex, ServerId, Time};
+use raft_types::{Incarnation, LogIndex, ServerId, Time};
 
 use super::io::{RequestId, Role, Sequence};
 use super::progress::Progress;
@@ -29,7 +29,8 @@ impl RoleState {
 pub(super) struct Candidate {
     /// Only asking whether a campaign would succeed.
     pub(super) pre_vote: bool,
-    pub(super) granted: BTreeSet<ServerId>,
+    /// Who granted, and which life of it.
+    pub(super) granted: BTreeMap<ServerId, Incarnation>,
     pub(super) asked: BTreeMap<Sequence, ServerId>,
 }
 
@@ -44,12 +45,21 @@ pub(super) struct Leader {
     pub(super) uncommitted_bytes: usize,
     /// Who waits for the configuration change in flight.
     pub(super) change: Option<(RequestId, LogIndex)>,
+    /// Who waits for a server to become a voter that has not answered yet.
+    pub(super) joining: Vec<Joining>,
     pub(super) transfer: Option<Transfer>,
     pub(super) reads: VecDeque<PendingRead>,
     /// The first request number of the read round under way.
     pub(super) read_round: Option<Sequence>,
     /// Somebody was told to campaign in this term: whenever that arrives, it is elected past all leases (catalogue L04).
     pub(super) lease_void: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) request: RequestId,
+    pub(super) id: ServerId,
+    pub(super) deadline: Time,
 }
 
 #[derive(Debug)]

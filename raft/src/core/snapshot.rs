@@ -24,7 +24,8 @@ impl RaftCore {
         progress.mode = Mode::Snapshot;
         progress.sent(sequence, now, Sent::Snapshot { last: meta.last });
         let to = progress.peer.clone();
-        self.out.push(Effect::Send { to, sequence, request: Request::InstallSnapshot { term, meta } });
+        let (request, regard) = (Request::InstallSnapshot { term, meta }, self.regard(id));
+        self.out.push(Effect::Send { to, sequence, request, regard });
     }
 
     pub(super) fn on_snapshot_response(&mut self, from: &ServerId, sequence: Sequence, success: bool) {
@@ -65,8 +66,13 @@ impl RaftCore {
         meta: SnapshotMeta,
         reply: ReplyToken,
     ) {
-        let refusal = Response::InstallSnapshot { term: self.hard_state.term, success: false };
+        let incarnation = self.hard_state.incarnation;
+        let refusal = Response::InstallSnapshot { term: self.hard_state.term, success: false, incarnation };
         if !self.follow(from, term, reply, refusal) {
+            return;
+        }
+        if self.denies(meta.last) {
+            self.ignore_contradiction(meta.last, reply);
             return;
         }
         if meta.last.index > self.commit || self.mutated(Mutant::OlderSnapshotInstalled) {
@@ -82,10 +88,23 @@ impl RaftCore {
             self.notify_configuration();
             self.out.push(Effect::Restore { meta });
         }
-        let response = Response::InstallSnapshot { term: self.hard_state.term, success: true };
+        let incarnation = self.hard_state.incarnation;
+        let response = Response::InstallSnapshot { term: self.hard_state.term, success: true, incarnation };
         let effect = Effect::Respond { reply, response };
         let last = self.log.last().index;
         self.out.extend(self.writes.after_entries(last, effect));
+    }
+
+    /// Whether another entry than a snapshot's last one is committed in its place (catalogue P13).
+    fn denies(&self, last: EntryId) -> bool {
+        let here = if last.index == self.snapshot_last().index {
+            Some(self.snapshot_last().term)
+        } else {
+            self.log.term_at(last.index)
+        };
+        last.index <= self.commit
+            && here.is_some_and(|term| term != last.term)
+            && !self.mutated(Mutant::SnapshotIdentityUnchecked)
     }
 
     /// Whether this log does not hold a snapshot's last entry.

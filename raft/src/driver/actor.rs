@@ -25,7 +25,7 @@ use super::views::Views;
 use super::waiters::Waiter;
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
-    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Response, Role,
+    Effect, Event, Input, Outcome, Peer, RaftCore, Regard, Refusal, ReplyToken, Request, RequestId, Response, Role,
     Sequence, SnapshotMeta, Write,
 };
 use crate::error::{ProposeError, ReadError, SnapshotError};
@@ -219,10 +219,10 @@ impl Actor {
             }
             Report::SnapshotStarted => self.apply_busy = false,
             Report::SnapshotTaken { result } => self.on_snapshot_taken(result),
-            Report::SnapshotReceived { from, request, responder, result } => {
+            Report::SnapshotReceived { from, request, regard, responder, result } => {
                 self.receiving_snapshot = false;
                 match result {
-                    Ok(()) => self.on_request(from, request, responder),
+                    Ok(()) => self.on_request(from, request, regard, responder),
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
@@ -250,9 +250,11 @@ impl Actor {
 
     fn on_incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Request { from, request, responder } => self.on_request(from, request, responder),
-            Incoming::Snapshot { from, request, meta, state, responder } => {
-                self.receive_snapshot(from, request, meta, state, responder);
+            Incoming::Request { from, request, regard, responder } => {
+                self.on_request(from, request, regard, responder);
+            }
+            Incoming::Snapshot { from, request, regard, meta, state, responder } => {
+                self.receive_snapshot(from, request, regard, meta, state, responder);
             }
             Incoming::Response { from, sequence, response } => {
                 self.observers.contact(&from);
@@ -272,14 +274,20 @@ impl Actor {
         }
     }
 
-    pub(super) fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
+    pub(super) fn on_request(
+        &mut self,
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        responder: Responder,
+    ) {
         if let Request::Vote { term, .. } | Request::PreVote { term, .. } = &request {
             let pre_vote = matches!(request, Request::PreVote { .. });
             self.observers.tell(Observation::VoteRequested { from: from.clone(), term: *term, pre_vote });
         }
         let reply = ReplyToken(self.take_id());
         self.replies.insert(reply, responder);
-        self.step(Input::Request { from, request, reply });
+        self.step(Input::Request { from, request, reply, regard });
     }
 
     /// Takes a batch of requests; neighbouring proposals become one.
@@ -389,7 +397,7 @@ impl Actor {
     fn perform_one(&mut self, effect: Effect) {
         match effect {
             Effect::Persist(write) => self.writes.push(write),
-            Effect::Send { to, sequence, request } => self.send(&to, sequence, request),
+            Effect::Send { to, sequence, request, regard } => self.send(&to, sequence, request, regard),
             Effect::Respond { reply, response } => {
                 if let Some(responder) = self.replies.remove(&reply) {
                     responder.respond(response);
@@ -408,9 +416,9 @@ impl Actor {
         }
     }
 
-    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         let Request::InstallSnapshot { meta, .. } = &request else {
-            self.transport.send(to, sequence, request);
+            self.transport.send(to, sequence, request, regard);
             return;
         };
         info!(follower = %to.id, last = %meta.last, "sending a snapshot");
@@ -420,12 +428,8 @@ impl Actor {
         tokio::task::spawn_blocking(move || match snapshots.open(last) {
             Ok((stored, state)) => {
                 let term = request.term().unwrap_or_default();
-                transport.send_snapshot(
-                    &to,
-                    sequence,
-                    Request::InstallSnapshot { term, meta: stored },
-                    state,
-                );
+                let request = Request::InstallSnapshot { term, meta: stored };
+                transport.send_snapshot(&to, sequence, request, regard, state);
             }
             Err(error) => {
                 let _ = reports.blocking_send(Report::SnapshotUnsendable { to: to.id, sequence, error });
@@ -492,6 +496,18 @@ impl Actor {
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
                 self.observers.configuration(*index, self.core.configuration());
+            }
+            Event::NotCounted { id } => {
+                warn!(server = %id, "this member answers with another disk than the one it voted with: it does not count until it has been taken in anew, which happens by itself while the other voters are a quorum");
+                self.observers.tell(Observation::NotCounted { id: id.clone() });
+            }
+            Event::StartedOver { incarnation } => {
+                warn!(%incarnation, "this server has no past in the cluster, or has lost it: it neither votes nor counts until the leader has taken it in anew");
+                self.observers.tell(Observation::StartedOver { incarnation: *incarnation });
+            }
+            Event::Contradicted { leader, claimed } => {
+                error!(%leader, %claimed, "the leader contradicts what is committed here: this server's data or the leader's is of another cluster; nothing was changed. Clear this server's data if it is the wrong one");
+                self.observers.tell(Observation::Contradicted { leader: leader.clone(), claimed: *claimed });
             }
             Event::Ready { term } => self.observers.tell(Observation::Ready { term: *term }),
         }

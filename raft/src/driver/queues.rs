@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::LeaseRead;
 use super::apply::ApplyReply;
 use crate::config::{ConfigError, ReloadableConfig};
-use crate::core::{Peer, Request, Sequence, SnapshotMeta, WriteId};
+use crate::core::{Peer, Regard, Request, Sequence, SnapshotMeta, WriteId};
 use crate::error::{BootstrapError, ChangeError, ReadError, SnapshotError, TransferError};
 use crate::storage::StorageError;
 use crate::transport::Responder;
@@ -66,7 +66,13 @@ pub(super) enum Report {
     Restored { last: EntryId },
     SnapshotStarted,
     SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
-    SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
+    SnapshotReceived {
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        responder: Responder,
+        result: Result<(), StorageError>,
+    },
     SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
 }
 

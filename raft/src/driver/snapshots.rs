@@ -11,7 +11,7 @@ use super::actor::Actor;
 use super::apply::Work;
 use super::observation::Observation;
 use super::queues::Report;
-use crate::core::{Input, Peer, Request, SnapshotMeta};
+use crate::core::{Input, Peer, Regard, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
 
@@ -28,6 +28,7 @@ impl Actor {
         &mut self,
         from: Peer,
         request: Request,
+        regard: Option<Regard>,
         meta: SnapshotMeta,
         mut state: mpsc::Receiver<std::io::Result<Bytes>>,
         responder: Responder,
@@ -35,8 +36,9 @@ impl Actor {
         let stale = request.term().is_none_or(|term| term < self.core.term());
         let known = meta.last.index <= self.core.commit_index();
         // The core can tell without the state, and nothing is stored that might pass for the newest snapshot later.
-        if stale || known || !self.is_leaders(&from, &request) {
-            self.on_request(from, request, responder);
+        let heard = self.core.listens_to(regard);
+        if stale || known || !heard || !self.is_leaders(&from, &request) {
+            self.on_request(from, request, regard, responder);
             return;
         }
         if self.receiving_snapshot || self.core.storage_failed() {
@@ -48,7 +50,7 @@ impl Actor {
         let reports = self.report_sender.clone();
         tokio::task::spawn_blocking(move || {
             let result = store_snapshot(&*snapshots, &meta, &mut state);
-            let _ = reports.blocking_send(Report::SnapshotReceived { from, request, responder, result });
+            let _ = reports.blocking_send(Report::SnapshotReceived { from, request, regard, responder, result });
         });
     }
 

@@ -11,7 +11,7 @@ use raft_types::{ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Inbox, Incoming, Responder, SendError, SnapshotState, Transport};
-use crate::core::{Peer, Request, Response, Sequence};
+use crate::core::{Peer, Regard, Request, Response, Sequence};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub struct MemoryNetwork {
 
 #[derive(Debug, Default)]
 struct State {
-    servers: BTreeMap<ServerAddress, Inbox>,
+    servers: BTreeMap<ServerAddress, (ServerId, Inbox)>,
     cut: BTreeSet<(ServerAddress, ServerAddress)>,
 }
 
@@ -66,7 +66,8 @@ impl MemoryNetwork {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
-    fn inbox(&self, from: &ServerAddress, to: &ServerAddress) -> Result<Inbox, SendError> {
+    fn inbox(&self, from: &ServerAddress, peer: &Peer) -> Result<Inbox, SendError> {
+        let to = &peer.address;
         let state = self.lock();
         let cut = state.cut.contains(&(from.clone(), to.clone()));
         let unreachable =
@@ -74,7 +75,11 @@ impl MemoryNetwork {
         if cut {
             return Err(unreachable(io::ErrorKind::TimedOut));
         }
-        state.servers.get(to).cloned().ok_or_else(|| unreachable(io::ErrorKind::ConnectionRefused))
+        match state.servers.get(to) {
+            Some((id, inbox)) if *id == peer.id => Ok(inbox.clone()),
+            Some((id, _)) => Err(SendError::Refused(format!("this is server {id}, not {}", peer.id))),
+            None => Err(unreachable(io::ErrorKind::ConnectionRefused)),
+        }
     }
 
     fn is_cut(&self, from: &ServerAddress, to: &ServerAddress) -> bool {
@@ -99,7 +104,7 @@ impl MemoryTransport {
         let Some((me, inbox)) = self.local() else { return };
         let (responder, answer) = Responder::new();
         let target = to.id.clone();
-        let queued = self.network.inbox(&self.address, &to.address).and_then(|peer| {
+        let queued = self.network.inbox(&self.address, to).and_then(|peer| {
             peer.try_send(incoming(me, responder)).map_err(|_| SendError::QueueFull { to: target.clone() })
         });
         let (network, here, there) = (self.network.clone(), self.address.clone(), to.address.clone());
@@ -133,7 +138,7 @@ fn outcome(from: ServerId, sequence: Sequence, result: Result<Response, SendErro
 
 impl Transport for MemoryTransport {
     fn start(&self, local: Peer, inbox: Inbox) {
-        self.network.lock().servers.insert(self.address.clone(), inbox.clone());
+        self.network.lock().servers.insert(self.address.clone(), (local.id.clone(), inbox.clone()));
         *self.local.lock().expect("nothing panics while it holds the lock") = Some((local, inbox));
     }
 
@@ -141,11 +146,19 @@ impl Transport for MemoryTransport {
         self.address.clone()
     }
 
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request) {
-        self.deliver(to, sequence, |from, responder| Incoming::Request { from, request, responder });
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
+        let regard = Some(regard);
+        self.deliver(to, sequence, |from, responder| Incoming::Request { from, request, regard, responder });
     }
 
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, mut state: SnapshotState) {
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        mut state: SnapshotState,
+    ) {
         let Request::InstallSnapshot { meta, .. } = &request else { return };
         let meta = meta.clone();
         let (chunks, receiver) = mpsc::channel(4);
@@ -167,6 +180,7 @@ impl Transport for MemoryTransport {
         self.deliver(to, sequence, |from, responder| Incoming::Snapshot {
             from,
             request,
+            regard: Some(regard),
             meta,
             state: receiver,
             responder,
