@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster_support::{Cluster, Journal, address, lines};
-use raft::core::{Entry, Peer, Request, Sequence, Write};
+use raft::core::{Entry, Peer, Regard, Request, Sequence, Write};
 use raft::storage::{
     DataDirectory, LogOptions, LogStore, MemoryLog, MemorySnapshots, Recovered, StorageError,
 };

@@ -94,7 +94,7 @@ impl Net {
                 self.queue.push_back((id.clone(), Input::Persisted { through: write.id }));
             }
             Effect::Send { request: Request::InstallSnapshot { .. }, .. } if self.snapshots_travel => {}
-            Effect::Send { to, sequence, request } => {
+            Effect::Send { to, sequence, request, regard } => {
                 let cut = self.isolated.contains(id) || self.isolated.contains(&to.id);
                 if cut || !self.cores.contains_key(&to.id) {
                     self.queue.push_back((id.clone(), Input::SendFailed { to: to.id, sequence }));
@@ -104,7 +104,7 @@ impl Net {
                 self.next += 1;
                 self.replies.insert(reply, (id.clone(), sequence, to.id.clone()));
                 let from = Peer::new(id.as_str(), format!("{id}:1"));
-                self.queue.push_back((to.id, Input::Request { from, request, reply }));
+                self.queue.push_back((to.id, Input::Request { from, request, reply, regard: Some(regard) }));
             }
             Effect::Respond { reply, response } => {
                 let (to, sequence, from) = self.replies.remove(&reply).expect("asked once");
@@ -419,7 +419,7 @@ fn telling_somebody_to_campaign_ends_the_lease_for_the_term() {
 #[test]
 fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
     let config = Config { lease_reads: true, ..Config::default() };
-    let hard_state = HardState { term: Term(1), voted_for: None };
+    let hard_state = HardState { term: Term(1), ..HardState::default() };
     let voters = Configuration::new(["b", "c"].map(|id| Server::voter(id, format!("{id}:1"))).to_vec());
     let first = Entry::new(EntryId::new(1, 1), EntryKind::Configuration(voters), Bytes::new());
     let persisted = Persisted { hard_state, entries: vec![first], ..Persisted::default() };
@@ -428,7 +428,7 @@ fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
     let mut ask = |now: Time, transfer| {
         let request = Request::Vote { term: Term(2), last: EntryId::new(1, 1), transfer };
         let mut effects = Vec::new();
-        let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1) };
+        let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1), regard: None };
         core.step(now, input, &mut effects);
         core.hard_state().voted_for.is_some()
     };
@@ -445,8 +445,8 @@ fn a_forged_timeout_now_is_ignored() {
         let reply = ReplyToken(u64::MAX);
         net.replies.insert(reply, ("c".into(), Sequence(u64::MAX), "b".into()));
         let from = Peer::new(from, "x:1");
-        net.queue
-            .push_back(("b".into(), Input::Request { from, request: Request::TimeoutNow { term }, reply }));
+        let request = Request::TimeoutNow { term };
+        net.queue.push_back(("b".into(), Input::Request { from, request, reply, regard: None }));
         net.run();
     }
     assert_eq!((net.leader().as_str(), net.core("b").term()), ("a", term));

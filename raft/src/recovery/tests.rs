@@ -52,7 +52,7 @@ fn fill(log: &mut dyn LogStore, snapshots: &dyn SnapshotStore) {
     entries.extend((2..=6).map(|index| command(1, index)));
     entries.push(noop);
     entries.extend((8..=9).map(|index| command(3, index)));
-    let hard_state = HardState { term: Term(5), voted_for: Some("b".into()) };
+    let hard_state = HardState { term: Term(5), voted_for: Some("b".into()), ..HardState::default() };
     log.recover().expect("an empty log");
     log.write(&[Write { id: WriteId(1), hard_state: Some(hard_state), entries, ..Write::default() }])
         .expect("a good disk");
@@ -140,7 +140,7 @@ fn everything_in_snapshot_and_log_survives_and_the_forced_configuration_is_in_fo
     assert_eq!(lines, EVERYTHING);
     assert_eq!(core.configuration(), &alone());
     assert_eq!(core.configuration_index(), LogIndex(10), "a new stamp for changes");
-    assert_eq!(core.hard_state(), &HardState { term: Term(3 + RECOVERY_TERMS), voted_for: None });
+    assert_eq!(core.hard_state(), &HardState { term: Term(3 + RECOVERY_TERMS), ..HardState::default() });
     assert_eq!((core.last(), core.commit_index()), (EntryId::new(3 + RECOVERY_TERMS, 10), LogIndex(10)));
 
     let again =
