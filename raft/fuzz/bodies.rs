@@ -23,12 +23,13 @@ use raft::{EntryId, LogIndex, Server, Term};
 pub type Body = fn(&[u8]);
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Body); 13] = [
+pub const TARGETS: [(&str, Body); 14] = [
     ("append_entries", append_entries),
     ("request_vote", request_vote),
     ("install_snapshot", install_snapshot),
     ("timeout_now", timeout_now),
     ("request_pre_vote", request_pre_vote),
+    ("read_index", read_index),
     ("response", response),
     ("configuration", configuration),
     ("frame_buffer", frame_buffer),
@@ -67,6 +68,11 @@ pub fn request_pre_vote(data: &[u8]) {
     request(4, data);
 }
 
+/// A request for a read index without its type byte.
+pub fn read_index(data: &[u8]) {
+    request(128, data);
+}
+
 /// What is accepted means the same after it was encoded again, and a frame buffer cuts it at the same place.
 fn request(kind: u8, data: &[u8]) {
     let frame = Bytes::from([&[kind], data].concat());
@@ -103,6 +109,7 @@ pub fn response(data: &[u8]) {
         Call::InstallSnapshot,
         Call::TimeoutNow,
         Call::RequestPreVote,
+        Call::ReadIndex,
     ];
     let Some((first, rest)) = data.split_first() else { return };
     let call = calls[usize::from(*first) % calls.len()];

@@ -81,12 +81,23 @@ impl ProposeError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Ask the leader.
+    /// This server does not lead, where only a leader can answer; or it follows no leader; or leadership changed before
+    /// the read was confirmed. Ask the leader, or retry.
     #[error("{}", not_leader(.leader.as_ref()))]
     NotLeader {
         /// The leader, as far as this server knows.
         leader: Option<Peer>,
     },
+    /// The leader that this server follows has not shown that it answers for reads on other servers: it is another
+    /// implementation, an older version, or was heard for the first time a moment ago. Ask it directly, or retry shortly.
+    #[error("the leader {} at {} has not shown that it answers for reads on other servers", leader.id, leader.address)]
+    NotSpoken {
+        /// The leader.
+        leader: Peer,
+    },
+    /// The leader did not confirm the read in time, or what it had committed did not get here in time. Retry.
+    #[error("the leader did not confirm the read in time")]
+    Unconfirmed,
     /// Too many reads wait. Retry after a pause.
     #[error("too many reads are waiting")]
     Overloaded,

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use raft::core::{
-    Effect, Entry, EntryKind, HardState, Input, Peer, Persisted, RaftCore, ReplyToken, Request, Role,
+    Effect, Entry, EntryKind, Features, HardState, Input, Peer, Persisted, RaftCore, ReplyToken, Request,
+    Role,
 };
 use raft::{Config, Configuration, EntryId, LogIndex, Server, Term, Time};
 
@@ -22,7 +23,7 @@ fn follower() -> RaftCore {
     let mut effects = Vec::new();
     let mut core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut effects)
         .expect("a whole log");
-    ask(&mut core, "a", Request::Heartbeat { term: Term(5) });
+    ask(&mut core, "a", Request::Heartbeat { term: Term(5), features: Features(0) });
     assert_eq!(core.leader(), Some(&Peer::new("a", "a:1")));
     core
 }
@@ -49,7 +50,7 @@ fn a_stranger_that_claims_a_transfer_does_not_lift_the_term() {
 fn one_message_does_not_use_up_all_terms() {
     for from in ["stranger", "a"] {
         let mut core = follower();
-        ask(&mut core, from, Request::Heartbeat { term: Term((1 << 63) - 1) });
+        ask(&mut core, from, Request::Heartbeat { term: Term((1 << 63) - 1), features: Features(0) });
         assert!(core.term() < Term(1 << 62), "{from} lifted the term to {}", core.term());
     }
 }
@@ -69,7 +70,7 @@ fn a_second_leader_of_the_same_term_is_not_followed() {
 #[test]
 fn a_stranger_cannot_become_the_leader_to_start_a_campaign() {
     let mut core = follower();
-    ask(&mut core, "rival", Request::Heartbeat { term: Term(5) });
+    ask(&mut core, "rival", Request::Heartbeat { term: Term(5), features: Features(0) });
     ask(&mut core, "rival", Request::TimeoutNow { term: Some(Term(5)) });
     assert_eq!((core.role(), core.term()), (Role::Follower, Term(5)));
 }

@@ -12,8 +12,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
 use raft::core::SnapshotMeta;
 use raft::storage::{DataDirectory, LogOptions, MemoryFileSystem};
+use raft::transport::wire::{
+    Header, ReadIndexRequest, ReadIndexResponse, RequestFrame, ResponseBody, ResponseFrame, TimeFormat,
+};
 use raft::{Configuration, EntryId, LogIndex, Server};
 use serde_json::Value;
 
@@ -89,6 +93,22 @@ fn wire_seeds(seeds: &mut Corpus) {
         for (name, _, bytes) in recorded(file) {
             seeds.insert(("configuration", name), bytes);
         }
+    }
+    let header = Header {
+        protocol_version: 3,
+        id: Some(Bytes::from_static(b"server-1")),
+        addr: Some(Bytes::from_static(b"10.0.0.1:8300")),
+        ..Header::default()
+    };
+    let mut bytes = BytesMut::new();
+    RequestFrame::ReadIndex(ReadIndexRequest { header: header.clone() })
+        .encode(TimeFormat::Legacy, &mut bytes);
+    seeds.insert(("read_index", "request".to_owned()), bytes[1..].to_vec());
+    for (name, index, success) in [("done", 1 << 40, true), ("refused", 0, false)] {
+        let body = ReadIndexResponse { header: header.clone(), term: 7, index, success };
+        let mut bytes = BytesMut::from(&[5_u8][..]);
+        ResponseFrame::ok(ResponseBody::ReadIndex(body)).encode(&mut bytes);
+        seeds.insert(("response", format!("read_index-{name}")), bytes.to_vec());
     }
     for cut in [1_u64, 7] {
         let bytes = [&cut.to_le_bytes()[..], &stream].concat();

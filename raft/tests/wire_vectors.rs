@@ -86,6 +86,7 @@ fn with_header(header: &Header, mut fields: Value) -> Value {
 
 fn request_fields(frame: &RequestFrame) -> Value {
     match frame {
+        RequestFrame::AppendEntries(r) if r.features != 0 => unreachable!("no Go server says what it can do"),
         RequestFrame::AppendEntries(r) => with_header(
             &r.header,
             json!({
@@ -129,6 +130,7 @@ fn request_fields(frame: &RequestFrame) -> Value {
             &r.header,
             json!({ "LastLogIndex": r.last_log_index, "LastLogTerm": r.last_log_term, "Term": r.term }),
         ),
+        RequestFrame::ReadIndex(_) => unreachable!("no Go server asks for a read index"),
     }
 }
 
@@ -155,6 +157,7 @@ fn response_fields(body: Option<&ResponseBody>) -> Value {
         Some(ResponseBody::RequestPreVote(r)) => {
             with_header(&r.header, json!({ "Granted": r.granted, "Term": r.term }))
         }
+        Some(ResponseBody::ReadIndex(_)) => unreachable!("no Go server answers for a read"),
     }
 }
 

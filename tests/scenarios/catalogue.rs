@@ -79,8 +79,6 @@ const WITHOUT: &[(&str, &str)] = &[
     ),
     ("P13", "checker `state_machine_safety` (S13) judges every stored snapshot"),
     ("P15", "a snapshot travels in one stream, not in chunks: tests of the TCP transport"),
-    ("M03", "joint configurations: tests of the core in `raft/src/core/tests.rs`"),
-    ("M04", "joint configurations: tests of the core in `raft/src/core/tests.rs`"),
     (
         "M05",
         "random changes between one and eight servers in the swarm; `e17` grows and shrinks step by step",
@@ -95,7 +93,6 @@ const WITHOUT: &[(&str, &str)] = &[
     ("M16", "offline recovery: tests of `peers.json` in `raft`"),
     ("L11", "a candidate is no leader and has no lease; the swarm judges every read by lease"),
     ("L12", "about the application: tests of the autopilot"),
-    ("L13", "the swarm judges every history for linearizability"),
 ];
 
 fn root() -> PathBuf {

@@ -3,8 +3,11 @@
 
 mod catalogue;
 mod elections;
+mod follower_reads;
+mod joint;
 mod leases;
 mod membership;
+mod partial;
 mod reads;
 mod replication;
 mod snapshots;
@@ -13,7 +16,7 @@ mod votes;
 
 use std::time::Duration;
 
-use raft::core::Request;
+use raft::core::{Outcome, Request, RequestId};
 use simulation::world::World;
 
 const fn seconds(count: u64) -> Duration {
@@ -22,6 +25,11 @@ const fn seconds(count: u64) -> Duration {
 
 fn other_than(world: &World, nodes: &[usize]) -> usize {
     (0..world.servers.len()).find(|node| !nodes.contains(node)).expect("another server")
+}
+
+/// Whether a change of members is done.
+fn changed(world: &World, request: RequestId) -> bool {
+    matches!(world.workload.outcome(request), Some(Outcome::Changed { .. }))
 }
 
 const fn is_vote(request: &Request) -> bool {

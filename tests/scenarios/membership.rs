@@ -5,7 +5,7 @@ use raft::{ConfigurationChange, LogIndex, Suffrage};
 use simulation::options::Options;
 use simulation::world::World;
 
-use crate::{other_than, seconds};
+use crate::{changed, other_than, seconds};
 
 fn add_nonvoter(world: &mut World, leader: usize, node: usize) -> RequestId {
     let peer = world.servers[node].peer.clone();
@@ -13,10 +13,6 @@ fn add_nonvoter(world: &mut World, leader: usize, node: usize) -> RequestId {
     let request = world.change(leader, change);
     world.wait("the addition commits", |world| changed(world, request));
     request
-}
-
-fn changed(world: &World, request: RequestId) -> bool {
-    matches!(world.workload.outcome(request), Some(Outcome::Changed { .. }))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Votes, terms and pre-votes, step by step.
 
-use raft::core::{Request, Response, Role};
+use raft::core::{Features, Request, Response, Role};
 use raft::{ConfigurationChange, EntryId, LogIndex, Term};
 use simulation::options::Options;
 use simulation::world::World;
@@ -21,7 +21,7 @@ fn e01_a_vote_outlives_meeting_the_leader_and_a_candidate_keeps_its_own() {
     let term = Term(world.core(leader).term().0 + 1);
     let ask = Request::Vote { term, last: AHEAD, transfer: true };
     world.inject(winner, voter, ask.clone());
-    world.inject(winner, voter, Request::Heartbeat { term });
+    world.inject(winner, voter, Request::Heartbeat { term, features: Features(0) });
     world.inject(late, voter, ask);
     world.run_for(seconds(1) / 10);
     let granted: Vec<bool> = world
@@ -39,7 +39,7 @@ fn e01_a_vote_outlives_meeting_the_leader_and_a_candidate_keeps_its_own() {
     world.reload(voter, &config);
     world.wait("it campaigns", |world| world.core(voter).role() == Role::Candidate);
     let term = world.core(voter).term();
-    world.inject(winner, voter, Request::Heartbeat { term });
+    world.inject(winner, voter, Request::Heartbeat { term, features: Features(0) });
     world.inject(late, voter, Request::Vote { term, last: AHEAD, transfer: true });
     assert_eq!(world.core(voter).role(), Role::Follower);
     assert_eq!(world.core(voter).hard_state().voted_for.as_ref(), Some(&world.core(voter).me().id));
@@ -54,7 +54,7 @@ fn e04_requests_of_an_older_term_change_nothing() {
     let stranger = other_than(&world, &[leader, follower]);
     let (term, last) = (world.core(follower).term(), world.core(follower).last());
     let older = Term(term.0 - 1);
-    world.inject(stranger, follower, Request::Heartbeat { term: older });
+    world.inject(stranger, follower, Request::Heartbeat { term: older, features: Features(0) });
     world.inject(
         stranger,
         follower,

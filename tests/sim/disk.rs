@@ -365,6 +365,13 @@ impl Disk {
                     }
                 }
             }
+            Mutant::OutgoingForgotten => {
+                for entry in &mut self.log.entries {
+                    if let EntryKind::Configuration(configuration) = &mut entry.kind {
+                        *configuration = configuration.settled();
+                    }
+                }
+            }
             _ => {}
         }
     }

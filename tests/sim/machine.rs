@@ -109,7 +109,9 @@ pub fn fingerprint(entry: &Entry) -> u64 {
         EntryKind::Noop => fold_number(hash, 2),
         EntryKind::Barrier => fold_number(hash, 3),
         EntryKind::Configuration(configuration) => {
-            configuration.servers().iter().fold(hash, |hash, server| {
+            let both = configuration.servers().iter().chain(configuration.outgoing());
+            let hash = fold_number(hash, configuration.servers().len() as u64);
+            both.fold(hash, |hash, server| {
                 let hash =
                     fold(fold(hash, server.id.as_str().as_bytes()), server.address.as_str().as_bytes());
                 fold_number(hash, server.suffrage as u64 + 4)

@@ -38,6 +38,15 @@ pub enum Mutant {
     RefusalLies,
     /// A client is told that its command is applied when it is only in the log.
     EarlyAnswer,
+    /// A client relies on a lease without looking at the clock after it has read (L07).
+    LeaseEndIgnored,
+    /// Clocks run faster and slower than the configuration says (L06).
+    ClocksRunAway,
+    /// A restart finds joint configurations without the members that are being left, as a codec would that does not know
+    /// of them (M03).
+    OutgoingForgotten,
+    /// Somebody hands leadership over again and again (V5).
+    Restless,
     /// A server that believes it leads answers reads from what it holds and asks nobody (L10).
     UnconfirmedReads,
     /// A confirmed read is served before its index is applied (L08, L13).
@@ -52,7 +61,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Those around the core.
-    pub const AROUND: [Self; 20] = [
+    pub const AROUND: [Self; 24] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -69,6 +78,10 @@ impl Mutant {
         Self::SnapshotConfigurationAhead,
         Self::RefusalLies,
         Self::EarlyAnswer,
+        Self::LeaseEndIgnored,
+        Self::ClocksRunAway,
+        Self::OutgoingForgotten,
+        Self::Restless,
         Self::UnconfirmedReads,
         Self::EarlyReads,
         Self::DeafForever,
@@ -118,6 +131,7 @@ impl Mutant {
                 | Self::TailForgotten
                 | Self::OldDisk
                 | Self::ConfigurationForgotten
+                | Self::OutgoingForgotten
         )
     }
 
@@ -142,6 +156,10 @@ impl Mutant {
             Self::SnapshotConfigurationAhead => "snapshot-configuration-ahead",
             Self::RefusalLies => "refusal-lies",
             Self::EarlyAnswer => "early-answer",
+            Self::LeaseEndIgnored => "lease-end-ignored",
+            Self::ClocksRunAway => "clocks-run-away",
+            Self::OutgoingForgotten => "outgoing-forgotten",
+            Self::Restless => "restless",
             Self::UnconfirmedReads => "unconfirmed-reads",
             Self::EarlyReads => "early-reads",
             Self::DeafForever => "deaf-forever",

@@ -1,11 +1,14 @@
 //! Picks faults: crashes, restarts, cuts, pauses, clocks, bursts of loss, and disks that are slow, stall, fail to sync, are
 //! full or damage what they hold.
 
+mod deposed;
+
 use std::time::Duration;
 
-use raft::core::Input;
+use raft::core::{Input, Role};
 use rand::RngExt;
 
+use crate::check::leases;
 use crate::random::{Random, between, chance, stream};
 use crate::world::{Event, World};
 
@@ -40,11 +43,16 @@ impl World {
             0..=59 => return self.freeze_leader(),
             60..=119 => return self.restart_beside_a_cut(),
             120..=169 => return self.stray_timeout_now(),
+            170..=229 => return self.depose_and_ask(),
             _ => {}
         }
         let random = &mut self.nemesis.random;
+        let leased = self.options.config.lease_reads && chance(random, 300);
         let dice = random.random_range(0..100);
         let lasts = between(random, Duration::from_millis(5), Duration::from_millis(2500));
+        if leased && self.challenge_lease(lasts) {
+            return;
+        }
         match dice {
             0..=29 => self.crash_for(node, lasts),
             30..=33 => (0..self.servers.len()).for_each(|node| self.crash_for(node, lasts / 4)),
@@ -80,6 +88,38 @@ impl World {
         // Often at once: what was on its way then meets the next incarnation.
         let lasts = if chance(&mut self.nemesis.random, 300) { lasts / 100 } else { lasts };
         self.schedule(lasts, Event::Restart { node, epoch });
+    }
+
+    /// Where leases hurt: nobody hears the holder any more; or, once somebody asks for votes, whoever keeps the holder in
+    /// office is restarted and has forgotten it. False if nobody holds one.
+    fn challenge_lease(&mut self, lasts: Duration) -> bool {
+        let servers = 0..self.servers.len();
+        let holds = |world: &Self, node: usize| leases::holds(&world.servers[node], world.now);
+        let Some(holder) = servers.clone().find(|node| holds(self, *node)) else { return false };
+        let others: Vec<usize> = servers.filter(|node| *node != holder).collect();
+        let asks = |node: &usize| {
+            self.servers[*node].core.as_ref().is_some_and(|core| core.role() == Role::Candidate)
+        };
+        let keepers: Vec<usize> = others.iter().copied().filter(|node| !asks(node)).collect();
+        if keepers.len() < others.len() {
+            self.cover("restarts of those who keep a lease");
+            for node in keepers {
+                self.crash(node);
+                let epoch = self.servers[node].epoch;
+                self.schedule(Duration::from_millis(1), Event::Restart { node, epoch });
+            }
+            return true;
+        }
+        self.cover("leases challenged");
+        let some = chance(&mut self.nemesis.random, 500);
+        let deaf = if some { self.nemesis.random.random_range(0..others.len().max(1)) } else { others.len() };
+        for (position, other) in others.iter().enumerate() {
+            if !some || position == deaf {
+                self.network.cuts.insert((holder, *other));
+            }
+        }
+        self.schedule(lasts.max(self.options.config.election_timeout * 3), Event::Mend);
+        true
     }
 
     fn isolate_for(&mut self, node: usize, lasts: Duration) {
@@ -154,9 +194,18 @@ impl World {
         let timeout = self.options.config.election_timeout;
         let after = between(&mut self.nemesis.random, timeout, timeout * 2);
         for node in (0..count).filter(|node| *node != leader && *node != deaf) {
-            self.schedule(after, Event::Reboot { node });
+            self.schedule(after, Event::Reboot { node, leader });
         }
         self.schedule(timeout * 4, Event::Mend);
+    }
+
+    /// It is killed and starts at once, and hears nothing of that leader from then on.
+    pub(crate) fn reboot(&mut self, node: usize, leader: usize) {
+        if self.has_faults() && self.servers[node].is_up() {
+            self.network.cut(leader, node);
+            self.crash(node);
+            self.start(node);
+        }
     }
 
     /// A TimeoutNow that is late, or that its sender had no right to send, arrives (E18).
@@ -235,12 +284,13 @@ impl World {
     fn disturb_clock(&mut self, node: usize, by: Duration) {
         let (now, drift) = (self.now, self.options.drift);
         let random = &mut self.nemesis.random;
-        if drift > 0 && chance(random, 500) {
-            let drift = random.random_range(-drift..=drift);
+        // Leases rest on clocks that run evenly enough.
+        let evenly = self.options.config.lease_reads;
+        if drift > 0 && (evenly || chance(random, 500)) {
+            let drift = crate::random::drift(random, drift);
             self.servers[node].clock.set_drift(now, drift);
             self.cover("clocks that change their rate");
-        } else if !self.options.config.lease_reads {
-            // Leases bear clocks that run a little fast or slow, not clocks that jump (L06).
+        } else if !evenly {
             self.servers[node].clock.jump(by);
             self.cover("clocks that jump");
         }

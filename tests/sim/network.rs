@@ -1,6 +1,6 @@
 //! The network: delay, loss, duplication, reordering and cuts, which may be one-way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::options::Options;
@@ -12,6 +12,8 @@ pub struct Network {
     random: Random,
     /// Ordered pairs (from, to) between which nothing passes.
     pub cuts: BTreeSet<(usize, usize)>,
+    /// Ordered pairs (from, to) between which everything takes exactly this long.
+    pub slow: BTreeMap<(usize, usize), Duration>,
     /// Lost messages in a thousand.
     pub loss: u32,
     duplicates: u32,
@@ -26,6 +28,7 @@ impl Network {
         Self {
             random: stream(options.seed, "network"),
             cuts: BTreeSet::new(),
+            slow: BTreeMap::new(),
             loss: options.loss,
             duplicates: options.duplicates,
             late: options.late,
@@ -40,7 +43,8 @@ impl Network {
         if lost || self.cuts.contains(&(from, to)) {
             return Vec::new();
         }
-        (0..copies).map(|_| self.delay()).collect()
+        let slow = self.slow.get(&(from, to)).copied();
+        (0..copies).map(|_| slow.unwrap_or_else(|| self.delay())).collect()
     }
 
     fn delay(&mut self) -> Duration {
@@ -58,6 +62,7 @@ impl Network {
     /// Ends all faults.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.slow.clear();
         self.loss = 0;
         self.duplicates = 0;
         self.late = 0;

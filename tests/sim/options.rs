@@ -46,6 +46,8 @@ pub struct Options {
     pub changes: bool,
     /// How far clocks may run fast or slow, in parts per million.
     pub drift: i64,
+    /// Whether the cluster is watched for a long time after it has settled.
+    pub aftermath: bool,
     /// Whether the real stores run on a simulated file system, or a model stands for them.
     pub files: bool,
     /// The size of the log's segments.
@@ -92,11 +94,28 @@ impl Options {
             fault_every: between(r, ms(50), ms(1500)),
             changes: chance(r, 700),
             drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
+            aftermath: chance(&mut stream(seed, "aftermath"), 100),
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             mutant: None,
             trace: false,
         }
+        .with_limits()
+    }
+
+    /// Tight limits, and clocks that run as fast and as slow as leases allow.
+    fn with_limits(mut self) -> Self {
+        let r = &mut stream(self.seed, "limits");
+        let config = &mut self.config;
+        config.inflight_bytes_max = [1, 500, 16 << 20][r.random_range(0..3)];
+        config.clock_drift_permille = [20, 50, 200][r.random_range(0..3)];
+        if config.lease_reads && self.drift == 20_000 {
+            self.drift = i64::from(config.clock_drift_permille) * 1000;
+        }
+        // Room for what snapshots leave in memory, and not much more.
+        let room = (usize::try_from(self.snapshot_every + config.trailing_logs).unwrap_or(0) + 5) * 1200;
+        config.log_bytes_max = [room, 512 << 20][r.random_range(0..2)];
+        self
     }
 
     /// A calm cluster for directed scenarios: every message takes 1 ms, every write 100 µs; no faults, no clients.
@@ -123,6 +142,7 @@ impl Options {
             fault_every: Duration::ZERO,
             changes: false,
             drift: 0,
+            aftermath: false,
             files: true,
             segment_bytes: 4096,
             mutant: None,

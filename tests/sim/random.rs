@@ -25,6 +25,14 @@ pub fn between(random: &mut Random, low: Duration, high: Duration) -> Duration {
     Duration::from_nanos(random.random_range(nanos(low)..=nanos(high).max(nanos(low))))
 }
 
+/// How fast a clock runs that may be off by this much either way: in half of the cases as much as it may.
+pub fn drift(random: &mut Random, most: i64) -> i64 {
+    if chance(random, 500) {
+        return [-most, most][random.random_range(0..2)];
+    }
+    random.random_range(-most..=most)
+}
+
 /// Continues a 64-bit FNV-1a hash; its own code because results must be equal on every machine and in every release.
 #[must_use]
 pub fn fold(hash: u64, bytes: &[u8]) -> u64 {

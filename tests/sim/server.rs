@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::core::{Entry, Peer, RaftCore, ReplyToken, Request, RequestId, Role, Sequence};
+use raft::core::{Entry, Peer, RaftCore, Regard, ReplyToken, Request, RequestId, Role, Sequence};
 use raft::{EntryId, LogIndex, ServerId, Term, Time};
 
 use crate::clock::Clock;
@@ -23,6 +23,8 @@ pub struct Seen {
     pub applied: LogIndex,
     /// Its last entry.
     pub last: EntryId,
+    /// Where the configuration in force stands.
+    pub configuration: LogIndex,
 }
 
 impl Seen {
@@ -35,6 +37,7 @@ impl Seen {
             commit: core.commit_index(),
             applied: core.applied_index(),
             last: core.last(),
+            configuration: core.configuration_index(),
         }
     }
 }
@@ -50,6 +53,8 @@ pub struct Received {
     pub sequence: Sequence,
     /// What was asked.
     pub request: Request,
+    /// What the asker takes the receiver for.
+    pub regard: Option<Regard>,
 }
 
 /// A proposal in the log that a client waits for.
@@ -68,6 +73,8 @@ pub struct Waiting {
 pub struct Reading {
     /// What must be applied.
     pub index: LogIndex,
+    /// What it must see.
+    pub floor: LogIndex,
     /// Of which register.
     pub key: Key,
     /// When it was asked for.

@@ -1,5 +1,8 @@
 //! Clients: commands with unique values, reads, changes of members, transfers; and what they are told.
 
+mod lease;
+mod several;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -104,6 +107,7 @@ impl Workload {
     pub(crate) fn hears(&mut self, core: &raft::core::RaftCore, input: &Input, node: usize) {
         match input {
             Input::Change { request, expected: Some(expected), .. }
+            | Input::ChangeMembership { request, expected: Some(expected), .. }
                 if *expected != core.configuration_index() =>
             {
                 self.stale.insert(*request);
@@ -113,6 +117,15 @@ impl Workload {
             }
             _ => {}
         }
+    }
+
+    /// Takes back a change of members that no server has heard of yet. False for anything else.
+    pub(crate) fn withdraws(&mut self, input: &Input) -> bool {
+        let (Input::Change { request, .. } | Input::ChangeMembership { request, .. }) = input else {
+            return false;
+        };
+        self.pending.remove(request);
+        true
     }
 
     /// Whether nobody waits for anything.
@@ -180,9 +193,15 @@ impl World {
         let change = dice >= 90 && self.options.changes;
         match dice {
             _ if change && dice >= 97 => self.random_transfer(node),
+            _ if change && chance(random, 400) => self.random_changes(node),
             _ if change => self.random_change(node),
+            0..=6 if self.options.config.lease_reads => self.random_lease_read(node),
             0..=9 => {
-                self.read(node);
+                // Every server reads, whoever leads.
+                let anywhere = chance(&mut self.workload.registers, 500);
+                let reader =
+                    if anywhere { up[self.workload.registers.random_range(0..up.len())] } else { node };
+                self.read(reader);
             }
             10..=12 => {
                 self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
@@ -238,10 +257,10 @@ impl World {
             self.serve_read(node, key, began);
             return self.workload.next_request();
         }
-        let by_lease = self.options.config.lease_reads && chance(&mut self.workload.registers, 500);
-        self.ask(node, Asked::Read { floor, key, began }, |request| {
-            if by_lease { Input::LeaseRead { request } } else { Input::Read { request } }
-        })
+        if self.options.config.lease_reads && chance(&mut self.workload.registers, 500) {
+            return self.lease_read(node);
+        }
+        self.ask(node, Asked::Read { floor, key, began }, |request| Input::Read { request })
     }
 
     /// Someone changes the members.
@@ -291,22 +310,11 @@ impl World {
         if index > core.commit_index() {
             return Err(format!("{id} says that its change at {index} is done, before it is committed"));
         }
+        let (stands, configuration) = core.configuration_at(index);
+        if stands == index && configuration.is_joint() {
+            return Err(format!("{id} says that its change at {index} is done, which is joint"));
+        }
         Ok(())
-    }
-
-    /// While a lease lasts nobody else leads (L1).
-    fn judge_lease(&self, node: usize) -> Verdict {
-        let Some(core) = &self.servers[node].core else { return Ok(()) };
-        let newer = self
-            .servers
-            .iter()
-            .filter_map(|server| server.core.as_ref())
-            .find(|other| other.role() == raft::core::Role::Leader && other.term() > core.term());
-        newer.map_or(Ok(()), |newer| {
-            let (id, term) = (&core.me().id, core.term());
-            let sentence = "serves a read by its lease, but";
-            Err(format!("{id} of term {term} {sentence} {} leads term {}", newer.me().id, newer.term()))
-        })
     }
 
     /// A leader takes nothing while it hands over (L01), and no more than the limit on what is uncommitted (R20).
@@ -344,17 +352,19 @@ impl World {
                 values.iter().for_each(|value| self.learn(*value, fate));
             }
             Outcome::Read { index } | Outcome::LeaseRead { index, .. } => {
-                let lease = matches!(outcome, Outcome::LeaseRead { .. });
-                let verdict = if lease { self.judge_lease(node) } else { Ok(()) };
-                self.judge("leases", verdict);
+                if !self.servers[node].leads() {
+                    self.cover("reads confirmed for followers");
+                }
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
-                    let who = self.servers[node].peer.id.clone();
-                    let verdict = self.checks.reads.read(who.as_str(), floor, *index);
-                    self.judge("reads", verdict);
-                    self.checks.reads.saw(*index);
-                    let until =
-                        if let Outcome::LeaseRead { until, .. } = outcome { until } else { Time::NEVER };
-                    self.confirmed(node, Reading { index: *index, key, began, until });
+                    let reading = Reading { index: *index, floor, key, began, until: Time::NEVER };
+                    if let Outcome::LeaseRead { until, .. } = outcome {
+                        self.judge_lease(node, until);
+                        self.lease_told(node, Reading { until, ..reading });
+                    } else {
+                        self.judge_confirmed(node, request);
+                        self.judge_read(node, &reading);
+                        self.confirmed(node, reading);
+                    }
                 }
             }
             Outcome::Changed { index } => {
@@ -397,6 +407,19 @@ impl World {
         }
     }
 
+    fn judge_confirmed(&mut self, node: usize, request: RequestId) {
+        let Some(core) = &self.servers[node].core else { return };
+        let verdict = self.checks.contact.confirmed(node, core, &self.servers, request);
+        self.judge("reads", verdict);
+    }
+
+    fn judge_read(&mut self, node: usize, reading: &Reading) {
+        let who = self.servers[node].peer.id.clone();
+        let verdict = self.checks.reads.read(who.as_str(), reading.floor, reading.index);
+        self.judge("reads", verdict);
+        self.checks.reads.saw(reading.index);
+    }
+
     fn confirmed(&mut self, node: usize, reading: Reading) {
         if self.options.mutant == Some(Mutant::EarlyReads) {
             self.serve_read(node, reading.key, reading.began);
@@ -412,9 +435,12 @@ impl World {
         let reading = std::mem::take(&mut self.servers[node].reading);
         let (due, later): (Vec<Reading>, _) = reading.into_iter().partition(|r| r.index <= applied);
         self.servers[node].reading = later;
-        for Reading { key, began, until, .. } in due {
+        for reading in due {
+            let Reading { key, began, until, .. } = reading;
             // The clock is read last: the server may have stood still since it was told that it holds the lease (L07).
-            if self.servers[node].clock.local(self.now) < until {
+            let ignored = self.options.mutant == Some(Mutant::LeaseEndIgnored);
+            if ignored || self.servers[node].clock.local(self.now) < until {
+                self.judge_read(node, &reading);
                 self.serve_read(node, key, began);
             } else {
                 self.cover("leases over before the answer");
@@ -513,6 +539,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Refused(Refusal::ChangeInProgress { .. }) => "refused: change in progress",
         Outcome::Refused(Refusal::ConfigurationMoved { .. }) => "refused: configuration moved",
         Outcome::Refused(Refusal::TransferFailed) => "refused: transfer failed",
+        Outcome::Refused(Refusal::NotSpoken { .. }) => "refused: not spoken",
         Outcome::Refused(_) => "refused: invalid",
     }
 }

@@ -1,6 +1,7 @@
 //! One run: the event queue, the clock, the servers. Events are taken one by one in order of time; whatever they cause
 //! is put back into the queue.
 
+mod aftermath;
 mod directed;
 mod ending;
 mod event;
@@ -11,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Sequence, WriteId};
+use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
@@ -23,7 +24,7 @@ use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::options::Options;
-use crate::random::{Random, between, fold_number, stream};
+use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
 use crate::workload::Workload;
 
@@ -99,6 +100,7 @@ pub struct World {
     faults: bool,
     /// A server that stays dead when the faults end.
     lost: Option<usize>,
+    snapshots_sent: BTreeMap<usize, u64>,
 }
 
 impl std::fmt::Debug for World {
@@ -113,7 +115,10 @@ impl std::fmt::Debug for World {
 impl World {
     /// A cluster that is just being bootstrapped.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
+        if options.mutant == Some(Mutant::ClocksRunAway) {
+            options.drift = 400_000;
+        }
         let mut clocks = stream(options.seed, "clocks");
         let mut world = Self {
             now: Time::from_millis(1),
@@ -136,6 +141,7 @@ impl World {
             hash: options.seed,
             next_token: 0,
             lost: None,
+            snapshots_sent: BTreeMap::new(),
             faults: !options.fault_every.is_zero(),
             servers: Vec::new(),
             options,
@@ -143,8 +149,7 @@ impl World {
         for number in 0..world.options.voters + world.options.spares {
             let mut server = world.new_server(number);
             let start = Duration::from_millis(clocks.random_range(0..10_000));
-            let drift = world.options.drift;
-            server.clock = Clock::new(start, clocks.random_range(-drift..=drift));
+            server.clock = Clock::new(start, drift(&mut clocks, world.options.drift));
             world.servers.push(server);
         }
         for node in 0..world.servers.len() {
@@ -295,10 +300,15 @@ impl World {
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
             Event::Ask { node, epoch, input } => {
-                if self.is_current(node, epoch) {
+                // Nobody adds a server that was lost while the request waited in a socket.
+                let too_late =
+                    self.servers.iter().any(|server| server.lost) && self.workload.withdraws(&input);
+                if self.is_current(node, epoch) && !too_late {
                     self.step(node, *input);
                 }
             }
+            Event::LateAsk { node, epoch, clock } => self.late_ask(node, epoch, clock),
+            Event::LeaseLook { node, epoch, told } => self.lease_look(node, epoch, told),
             Event::Client => {
                 if self.faults {
                     self.client();
@@ -314,21 +324,23 @@ impl World {
                     self.cut_off(node, deaf_only);
                 }
             }
-            Event::Reboot { node } => {
-                if self.faults && self.servers[node].is_up() {
-                    self.crash(node);
-                    self.start(node);
-                }
-            }
+            Event::Reboot { node, leader } => self.reboot(node, leader),
+            Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();
+                self.network.slow.clear();
                 self.network.loss = if self.faults { self.options.loss } else { 0 };
                 self.trace(|| "network mended".to_owned());
             }
         }
     }
 
-    fn is_current(&self, node: usize, epoch: u64) -> bool {
+    /// Whether the faults, and with them the clients, go on.
+    pub(crate) const fn has_faults(&self) -> bool {
+        self.faults
+    }
+
+    pub(crate) fn is_current(&self, node: usize, epoch: u64) -> bool {
         self.servers[node].is_up() && self.servers[node].epoch == epoch
     }
 
@@ -395,9 +407,12 @@ impl World {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
-        let request = received.request.clone();
+        let (request, regard) = (received.request.clone(), received.regard);
+        if request == Request::ReadIndex {
+            self.checks.contact.read_index(reply, self.now);
+        }
         self.servers[node].received.insert(reply, received);
-        self.step(node, Input::Request { from, request, reply });
+        self.step(node, Input::Request { from, request, reply, regard });
     }
 
     fn judge_stored(&mut self, node: usize, snapshot: &Snapshot) {
@@ -459,13 +474,24 @@ impl World {
 
     /// Gives a core an input, takes its effects in, and judges all invariants.
     pub fn step(&mut self, node: usize, input: Input) {
+        let local = self.servers[node].clock.local(self.now);
+        self.step_at(node, local, input);
+    }
+
+    /// The same, for a server that looked at its clock some time ago.
+    pub(crate) fn step_at(&mut self, node: usize, local: Time, input: Input) {
         if self.failure.is_some() {
             return;
         }
         self.trace(|| format!("{} <- {input:?}", self.servers[node].peer.id));
-        let local = self.servers[node].clock.local(self.now);
         let Some(core) = &mut self.servers[node].core else { return };
         self.workload.hears(core, &input, node);
+        // A follower's read is confirmed by its leader; that it is not stale is judged like any other read.
+        if let Input::Read { request } | Input::LeaseRead { request } = &input
+            && core.role() == Role::Leader
+        {
+            self.checks.contact.reads(*request, self.now);
+        }
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
         let mut effects = Vec::new();
@@ -474,9 +500,17 @@ impl World {
             self.judge("stability", Err(sentence));
         }
         self.take_in(node, before, effects);
+        // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
+        if local == self.servers[node].clock.local(self.now) && self.servers[node].is_up() {
+            let bound = self.longest_without_quorum();
+            let step = Step { node, now: self.now, before, commits: Vec::new(), servers: &self.servers };
+            let verdict = self.checks.contact.stepped(&step, bound);
+            self.judge("contact", verdict);
+        }
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
+        let commits = Step::commits_of(before, &effects);
         for effect in effects {
             if self.failure.is_some() {
                 return;
@@ -484,14 +518,11 @@ impl World {
             self.trace(|| format!("{}    -> {effect:?}", self.servers[node].peer.id));
             self.perform(node, before, effect);
         }
-        let verdict = self.checks.stepped(&Step { node, before, servers: &self.servers });
+        let step = Step { node, now: self.now, before, commits, servers: &self.servers };
+        let verdict = self.checks.stepped(&step);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
         }
-        let bound = self.longest_without_quorum();
-        let step = Step { node, before, servers: &self.servers };
-        let verdict = self.checks.contact.stepped(&step, self.now, bound);
-        self.judge("contact", verdict);
         let Some(core) = &self.servers[node].core else { return };
         let now = Seen::of(core);
         for number in
@@ -507,7 +538,9 @@ impl World {
     fn longest_without_quorum(&self) -> Duration {
         let config = &self.options.config;
         let slack = Duration::from_millis(1) + config.election_timeout.mul_f64(0.05);
-        config.election_timeout + config.heartbeat_interval + slack
+        #[expect(clippy::cast_precision_loss, reason = "a rate of a few percent")]
+        let slowest = 1.0 - self.options.drift as f64 / 1e6;
+        (config.election_timeout + config.heartbeat_interval).div_f64(slowest) + slack
     }
 
     /// Starts a server from what its disk holds.

@@ -32,6 +32,7 @@ fn no_invariant_breaks_under_the_fixed_seeds() {
         "changes of members committed",
         "transfers done",
         "reads confirmed",
+        "reads confirmed for followers",
         "refused: leadership lost",
         "commands with unknown fate",
     ] {

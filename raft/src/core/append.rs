@@ -46,10 +46,11 @@ impl RaftCore {
         }
     }
 
-    pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, reply: ReplyToken) {
+    pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, features: Features, reply: ReplyToken) {
         let last_log = self.log.last().index;
         let refusal = self.append_refusal(last_log);
         if self.follow(from, term, reply, refusal) {
+            self.follower_reads.features = features;
             let response = self.append_response(true, last_log);
             self.respond_after_hard_state(reply, response);
         }
@@ -188,6 +189,7 @@ impl RaftCore {
         if index > self.commit || self.mutated(Mutant::CommitFalls) {
             self.commit = index;
             self.out.push(Effect::Commit { through: index });
+            self.serve_follower_reads();
         }
     }
 }

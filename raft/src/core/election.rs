@@ -14,7 +14,7 @@ use super::message::{EntryKind, Request, Response};
 use super::mutant::Mutant;
 use super::progress::Progress;
 use super::quorum;
-use super::role::{Candidate, Leader, RoleState};
+use super::role::{Candidate, Leader, Reader, RoleState};
 use super::{Input, RaftCore};
 
 impl RaftCore {
@@ -25,6 +25,7 @@ impl RaftCore {
     }
 
     pub(super) fn run_timers(&mut self) {
+        self.expire_follower_reads();
         if matches!(self.role, RoleState::Leader(_)) {
             self.run_leader_timers();
         } else if self.now >= self.election_deadline {
@@ -139,7 +140,8 @@ impl RaftCore {
             by.is_some_and(|by| *by == server.incarnation || self.mutated(Mutant::IncarnationIgnored))
                 || self.counts_unseen(Mutant::ElectedOneShort, &server.id)
         };
-        if !quorum::has_quorum(self.configuration(), granted) {
+        let electorate = self.electorate(&[Mutant::JointElectedByNewOnly, Mutant::JointElectedByOldOnly]);
+        if !quorum::has_quorum(&electorate, granted) {
             return;
         }
         if candidate.pre_vote {
@@ -221,7 +223,10 @@ impl RaftCore {
         }
         let forgotten = self.mutated(Mutant::ReadsForgotten);
         for read in old.reads.into_iter().filter(|_| !forgotten) {
-            self.refuse(read.request, Refusal::NotLeader { leader: None });
+            match read.reader {
+                Reader::Client(request) => self.refuse(request, Refusal::NotLeader { leader: None }),
+                Reader::Peer(reply) => self.answer_read_index(reply, None),
+            }
         }
         if let Some(transfer) = old.transfer.filter(|_| !self.mutated(Mutant::TransferForgotten)) {
             let outcome =
@@ -252,6 +257,9 @@ impl RaftCore {
                 Effect::Respond { reply, response: Response::InstallSnapshot { .. } } => {
                     (reply, Response::InstallSnapshot { term, success: false, incarnation })
                 }
+                Effect::Respond { reply, response: Response::ReadIndex { .. } } => {
+                    (reply, Response::ReadIndex { term, index: None })
+                }
                 // Campaigns of older terms are over.
                 Effect::Send { .. } => continue,
                 other => {
@@ -274,6 +282,7 @@ impl RaftCore {
     pub(super) fn set_leader(&mut self, leader: Option<Peer>) {
         if self.leader != leader {
             self.leader.clone_from(&leader);
+            self.forget_asked_leader();
             self.out.push(Effect::Notify(Event::Leader { leader }));
         }
     }
@@ -419,7 +428,7 @@ impl RaftCore {
     pub(super) fn check_quorum(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let now = self.now;
-        let electorate = self.electorate(Mutant::NonvotersKeepLeader);
+        let electorate = self.electorate(&[Mutant::NonvotersKeepLeader, Mutant::JointQuorumOfNewOnly]);
         let contact = quorum::reached_by_quorum(&electorate, |server| {
             if server.id == self.me.id || self.counts_unseen(Mutant::CheckQuorumOneShort, &server.id) {
                 return now;
@@ -438,6 +447,7 @@ impl RaftCore {
         }
         self.storage_failed = true;
         self.become_follower(self.hard_state.term, None);
+        self.abandon_follower_reads();
         for effect in self.writes.take_held() {
             match effect {
                 Effect::Respond { reply, .. } => self.out.push(Effect::Ignore { reply }),
@@ -454,6 +464,7 @@ impl RaftCore {
             | Input::Propose { request, .. }
             | Input::Barrier { request }
             | Input::Read { request }
+            | Input::VerifyLeader { request }
             | Input::LeaseRead { request }
             | Input::Change { request, .. }
             | Input::ChangeMembership { request, .. }

@@ -106,8 +106,13 @@ pub enum Input {
         /// Who asks.
         request: RequestId,
     },
-    /// Find an index from which a read is linearizable.
+    /// Find an index from which a read is linearizable; on a server that does not lead, by asking the leader.
     Read {
+        /// Who asks.
+        request: RequestId,
+    },
+    /// Have a quorum confirm that this server leads; answered like [`Input::Read`].
+    VerifyLeader {
         /// Who asks.
         request: RequestId,
     },
@@ -211,6 +216,13 @@ pub enum Refusal {
         /// Which server.
         server: ServerId,
     },
+    /// The leader that this server follows has not shown that it answers for reads on other servers. Ask it directly.
+    ReadNotSpoken {
+        /// The leader.
+        leader: Peer,
+    },
+    /// The leader did not confirm the read in time, or what it had committed did not get here in time. Retry.
+    ReadUnconfirmed,
     /// This server has a log, a snapshot or a term already, or has met a running cluster.
     AlreadyBootstrapped,
     /// The target cannot take over: no voter, unknown, or the leader itself.
@@ -245,6 +257,10 @@ impl fmt::Display for Refusal {
             Self::Unheard { server } => {
                 write!(f, "{server} is a non-voter; it gets its vote once it answers and has caught up")
             }
+            Self::ReadNotSpoken { leader } => {
+                write!(f, "the leader {} has not shown that it answers for reads on other servers", leader.id)
+            }
+            Self::ReadUnconfirmed => f.write_str("the leader did not confirm the read in time"),
             Self::AlreadyBootstrapped => f.write_str("this server already has Raft state"),
             Self::InvalidTarget => f.write_str("leadership can only go to another voter"),
             Self::TransferFailed => f.write_str("the target did not take over in time"),

@@ -239,17 +239,34 @@ impl RaftCore {
 
     /// Leaves a joint configuration once it is committed, this leader's own or one that it found (catalogue M03, M04).
     fn leave_joint(&mut self) {
-        if self.configuration_index() > self.commit || !self.is_ready() {
+        let uncommitted =
+            self.configuration_index() > self.commit && !self.mutated(Mutant::JointLeftUncommitted);
+        if uncommitted || !self.is_ready() || self.stays_joint() {
             return;
         }
         let settled = self.configuration().settled();
+        if self.mutated(Mutant::JointLeftTwice) {
+            self.append_configuration(settled.clone());
+        }
         let index = self.append_configuration(settled);
-        if let Some((_, waits_for)) = self.leader_mut().and_then(|leader| leader.change.as_mut()) {
+        let early = self.mutated(Mutant::JointChangeAnsweredEarly);
+        let change = self.leader_mut().and_then(|leader| leader.change.as_mut());
+        if let Some((_, waits_for)) = change.filter(|_| !early) {
             *waits_for = index;
+        }
+        if !self.mutated(Mutant::JointTransferKept) {
+            self.fail_transfer_to_nonvoter();
         }
         self.replicate_to_all();
         // A single voter may be all that is left.
         self.advance_commit();
+    }
+
+    /// Whether a defect keeps this leader from leaving a joint configuration.
+    fn stays_joint(&self) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        self.mutated(Mutant::JointNeverLeft)
+            || (self.mutated(Mutant::JointFoundNotLeft) && leader.change.is_none())
     }
 
     /// The other voter with the longest log.

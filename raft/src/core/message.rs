@@ -1,6 +1,6 @@
 //! What servers say to each other: plain requests and responses, paired by whoever carries them.
 //!
-//! They map one to one on the five calls of the hashicorp/raft wire protocol. A response holds no copy of its request:
+//! They map one to one on the five calls of the hashicorp/raft wire protocol and one of our own. A response holds no copy of its request:
 //! the core numbers each request it sends and keeps what it needs, so a late, repeated or foreign answer proves nothing.
 
 use bytes::Bytes;
@@ -97,6 +97,8 @@ pub enum Request {
     Heartbeat {
         /// The leader's term.
         term: Term,
+        /// What the leader can do beyond the protocol.
+        features: Features,
     },
     /// Replace your log by this snapshot. The state travels beside the request; when the core sees the request, the
     /// receiver has stored all of it durably.
@@ -111,6 +113,9 @@ pub enum Request {
         /// The leader's term; absent from a hashicorp/raft leader.
         term: Option<Term>,
     },
+    /// At which index is a read linearizable that my client asks for now? Only for a leader that has shown
+    /// [`Features::READ_INDEX`]. Says nothing of terms: whoever reads must depose nobody.
+    ReadIndex,
 }
 
 impl Request {
@@ -121,9 +126,10 @@ impl Request {
             Self::PreVote { term, .. }
             | Self::Vote { term, .. }
             | Self::Append { term, .. }
-            | Self::Heartbeat { term }
+            | Self::Heartbeat { term, .. }
             | Self::InstallSnapshot { term, .. } => Some(*term),
             Self::TimeoutNow { term } => *term,
+            Self::ReadIndex => None,
         }
     }
 }
@@ -146,8 +152,10 @@ pub struct Features(pub u64);
 impl Features {
     /// Understands configurations that are joint.
     pub const JOINT: Self = Self(1);
+    /// Answers [`Request::ReadIndex`].
+    pub const READ_INDEX: Self = Self(2);
     /// Everything this version can do.
-    pub const OURS: Self = Self::JOINT;
+    pub const OURS: Self = Self(Self::JOINT.0 | Self::READ_INDEX.0);
 
     /// Whether all of `wanted` is among these.
     #[must_use]
@@ -201,6 +209,14 @@ pub enum Response {
     },
     /// Answer to [`Request::TimeoutNow`].
     TimeoutNow,
+    /// Answer to [`Request::ReadIndex`].
+    ReadIndex {
+        /// The responder's term.
+        term: Term,
+        /// A read that has applied everything up to here is linearizable; `None` if the responder does not lead, or lost
+        /// leadership before it had it confirmed, or has too many reads waiting.
+        index: Option<LogIndex>,
+    },
 }
 
 impl Response {
@@ -211,7 +227,8 @@ impl Response {
             Self::PreVote { term, .. }
             | Self::Vote { term, .. }
             | Self::Append { term, .. }
-            | Self::InstallSnapshot { term, .. } => Some(*term),
+            | Self::InstallSnapshot { term, .. }
+            | Self::ReadIndex { term, .. } => Some(*term),
             Self::TimeoutNow => None,
         }
     }
@@ -224,7 +241,7 @@ impl Response {
             | Self::Vote { incarnation, .. }
             | Self::Append { incarnation, .. }
             | Self::InstallSnapshot { incarnation, .. } => Some(*incarnation),
-            Self::TimeoutNow => None,
+            Self::TimeoutNow | Self::ReadIndex { .. } => None,
         }
     }
 }

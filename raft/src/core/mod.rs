@@ -10,10 +10,11 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `identity`, `transfer`, `read`, `snapshot`.
+//! `membership`, `identity`, `transfer`, `read`, `follower_read`, `snapshot`.
 
 mod append;
 mod election;
+mod follower_read;
 mod identity;
 mod io;
 mod log;
@@ -43,6 +44,7 @@ pub use message::{Entry, EntryKind, Features, Regard, Request, Response, Snapsho
 #[cfg(feature = "__mutants")]
 pub use mutant::Mutant;
 
+use follower_read::FollowerReads;
 use identity::Witnessed;
 use log::Log;
 use membership::Configurations;
@@ -119,6 +121,7 @@ pub struct RaftCore {
     configurations: Configurations,
     writes: Writes,
     witnessed: Witnessed,
+    follower_reads: FollowerReads,
     next_sequence: u64,
     storage_failed: bool,
     mutation: Mutation,
@@ -203,6 +206,7 @@ impl RaftCore {
             snapshot,
             writes: Writes::new(durable, mutation),
             witnessed: Witnessed::new(),
+            follower_reads: FollowerReads::default(),
             next_sequence: 1,
             storage_failed: false,
             mutation,
@@ -267,6 +271,7 @@ impl RaftCore {
             Input::Propose { request, commands } => self.on_propose(request, commands),
             Input::Barrier { request } => self.on_barrier(request),
             Input::Read { request } => self.on_read(request),
+            Input::VerifyLeader { request } => self.on_verify_leader(request),
             Input::LeaseRead { request } => self.on_lease_read(request),
             Input::Change { request, change, expected } => self.on_change(request, &change, expected),
             Input::ChangeMembership { request, changes, expected } => {
@@ -291,7 +296,8 @@ impl RaftCore {
             Request::Append { term, prev, entries, commit } => {
                 self.on_append(from, term, prev, entries, commit, reply);
             }
-            Request::Heartbeat { term } => self.on_heartbeat(from, term, reply),
+            Request::Heartbeat { term, features } => self.on_heartbeat(from, term, features, reply),
+            Request::ReadIndex => self.on_read_index(reply),
             Request::InstallSnapshot { term, meta } => self.on_install_snapshot(from, term, meta, reply),
             Request::TimeoutNow { term } => self.on_timeout_now(&from, term, reply),
         }
@@ -330,6 +336,7 @@ impl RaftCore {
             }
             Response::InstallSnapshot { success, .. } => self.on_snapshot_response(from, sequence, success),
             Response::TimeoutNow => self.on_timeout_now_response(from, sequence),
+            Response::ReadIndex { index, .. } => self.on_read_index_response(from, sequence, index),
         }
     }
 
@@ -411,6 +418,13 @@ impl RaftCore {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
+    }
+
+    /// Until when nobody else can lead, by this server's clock, as far as this leader knows; `None` for all others, for a
+    /// leader that may not rely on it, and without [`Config::lease_reads`].
+    #[must_use]
+    pub fn lease(&self) -> Option<Time> {
+        self.lease_until()
     }
 
     /// The last entry of the log.
@@ -513,13 +527,14 @@ impl RaftCore {
         if self.storage_failed {
             return Time::NEVER;
         }
-        match &self.role {
+        let by_role = match &self.role {
             RoleState::Leader(leader) => {
                 let transfer = leader.transfer.as_ref().map_or(Time::NEVER, |t| t.deadline);
                 leader.heartbeat_due.min(transfer)
             }
             RoleState::Follower | RoleState::Candidate(_) => self.election_deadline,
-        }
+        };
+        by_role.min(self.follower_reads.deadline())
     }
 
     fn snapshot_last(&self) -> EntryId {

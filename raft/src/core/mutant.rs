@@ -178,6 +178,32 @@ pub enum Mutant {
     NonvotersConfirmReads,
     /// M11: non-voters keep a leader in office.
     NonvotersKeepLeader,
+    /// M03: a joint configuration commits what the new voters hold, whatever the old ones do.
+    JointCommitsByNewOnly,
+    /// M03: a joint configuration commits what the old voters hold, whatever the new ones do.
+    JointCommitsByOldOnly,
+    /// M03: the votes of the new voters alone elect a leader.
+    JointElectedByNewOnly,
+    /// M03: the votes of the old voters alone elect a leader.
+    JointElectedByOldOnly,
+    /// M04: a joint configuration is left before it is committed.
+    JointLeftUncommitted,
+    /// M03: a joint configuration is never left.
+    JointNeverLeft,
+    /// M03: a joint configuration that a new leader finds is not left.
+    JointFoundNotLeft,
+    /// M03: a joint configuration is left twice.
+    JointLeftTwice,
+    /// M03: a change is answered when its joint configuration is committed.
+    JointChangeAnsweredEarly,
+    /// L02: leadership is handed to a server that lost its vote when the old side was left.
+    JointTransferKept,
+    /// M03, L10: answers of the new voters alone confirm a read.
+    JointReadsByNewOnly,
+    /// M03, L1: answers of the new voters alone make a lease.
+    JointLeaseByNewOnly,
+    /// M03, E14: the new voters alone keep a leader in office.
+    JointQuorumOfNewOnly,
     /// M13, M18: a truncated configuration stays in force.
     ConfigurationSurvivesTruncation,
     /// M4: a configuration is in force from its commit on.
@@ -216,6 +242,16 @@ pub enum Mutant {
     ReadsUnconfirmed,
     /// R07: one voter counts as having confirmed a read.
     ReadsOneShort,
+    /// L09: whatever answer comes confirms the reads that wait on a follower.
+    OldReadIndexAccepted,
+    /// L09: a read on a follower joins the request under way.
+    FollowerReadJoinsOldRequest,
+    /// L10: a leader answers a follower that reads without asking anybody.
+    ReadIndexUnconfirmed,
+    /// L13: a read on a follower is served at the follower's own commit index.
+    ReadAtOwnCommit,
+    /// R19, C2: a read on a follower that cannot be confirmed is forgotten.
+    FollowerReadsForgotten,
     /// S11: the commit index follows the leader's down.
     CommitFalls,
 }
@@ -307,6 +343,19 @@ impl Mutant {
         Self::NonvotersCommit,
         Self::NonvotersConfirmReads,
         Self::NonvotersKeepLeader,
+        Self::JointCommitsByNewOnly,
+        Self::JointCommitsByOldOnly,
+        Self::JointElectedByNewOnly,
+        Self::JointElectedByOldOnly,
+        Self::JointLeftUncommitted,
+        Self::JointNeverLeft,
+        Self::JointFoundNotLeft,
+        Self::JointLeftTwice,
+        Self::JointChangeAnsweredEarly,
+        Self::JointTransferKept,
+        Self::JointReadsByNewOnly,
+        Self::JointLeaseByNewOnly,
+        Self::JointQuorumOfNewOnly,
         Self::ConfigurationSurvivesTruncation,
         Self::ConfigurationAtCommit,
         Self::ChangeAnsweredEarly,
@@ -326,6 +375,11 @@ impl Mutant {
         Self::ReadJoinsOldRound,
         Self::ReadsUnconfirmed,
         Self::ReadsOneShort,
+        Self::OldReadIndexAccepted,
+        Self::FollowerReadJoinsOldRequest,
+        Self::ReadIndexUnconfirmed,
+        Self::ReadAtOwnCommit,
+        Self::FollowerReadsForgotten,
         Self::CommitFalls,
     ];
 
@@ -376,12 +430,25 @@ impl RaftCore {
                 == Some(id)
     }
 
-    /// The configuration in force, or what a defect takes for it when it counts non-voters too.
-    pub(super) fn electorate(&self, mutant: Mutant) -> Cow<'_, Configuration> {
-        if !self.mutated(mutant) {
+    /// The configuration in force, or what one of these defects takes for it: one that counts non-voters too, or that sees
+    /// one side of a joint configuration.
+    pub(super) fn electorate(&self, defects: &[Mutant]) -> Cow<'_, Configuration> {
+        let Some(defect) = defects.iter().find(|defect| self.mutated(**defect)) else {
             return Cow::Borrowed(self.configuration());
-        }
+        };
         let promoted = |server: &Server| Server { suffrage: Suffrage::Voter, ..server.clone() };
-        Cow::Owned(Configuration::new(self.configuration().servers().iter().map(promoted).collect()))
+        let now = self.configuration();
+        Cow::Owned(match defect {
+            Mutant::JointCommitsByNewOnly
+            | Mutant::JointElectedByNewOnly
+            | Mutant::JointReadsByNewOnly
+            | Mutant::JointLeaseByNewOnly
+            | Mutant::JointQuorumOfNewOnly => now.settled(),
+            Mutant::JointCommitsByOldOnly | Mutant::JointElectedByOldOnly if now.is_joint() => {
+                Configuration::new(now.outgoing().to_vec())
+            }
+            Mutant::JointCommitsByOldOnly | Mutant::JointElectedByOldOnly => now.clone(),
+            _ => Configuration::new(now.servers().iter().map(promoted).collect()),
+        })
     }
 }

@@ -10,31 +10,42 @@ use super::RaftCore;
 use super::io::{Effect, Outcome, Refusal, RequestId, Sequence};
 use super::mutant::Mutant;
 use super::quorum;
-use super::role::{PendingRead, RoleState};
+use super::role::{PendingRead, Reader, RoleState};
 
 /// Reads that may wait for confirmation at a time.
-const READS_MAX: usize = 65_536;
+pub(super) const READS_MAX: usize = 65_536;
 
 impl RaftCore {
     pub(super) fn on_read(&mut self, request: RequestId) {
-        let index = self.commit;
-        let mutation = self.mutation;
-        let Some(leader) = self.leader_mut() else {
+        if matches!(self.role, RoleState::Leader(_)) {
+            self.on_verify_leader(request);
+        } else {
+            self.ask_leader_to_read(request);
+        }
+    }
+
+    pub(super) fn on_verify_leader(&mut self, request: RequestId) {
+        if !matches!(self.role, RoleState::Leader(_)) {
             let refusal = self.not_leader();
             self.refuse(request, refusal);
-            return;
-        };
-        if leader.reads.len() >= READS_MAX {
+        } else if self.mutated(Mutant::ReadsUnconfirmed) {
+            let outcome = Outcome::Read { index: self.commit };
+            self.out.push(Effect::Resolve { request, outcome });
+        } else if !self.queue_read(Reader::Client(request)) {
             self.refuse(request, Refusal::Overloaded);
-            return;
         }
-        if mutation.is(Mutant::ReadsUnconfirmed) {
-            self.out.push(Effect::Resolve { request, outcome: Outcome::Read { index } });
-            return;
-        }
+    }
+
+    /// Has a read wait for a round that starts after now. False if too many wait, or if this server does not lead.
+    pub(super) fn queue_read(&mut self, reader: Reader) -> bool {
+        let (index, mutation) = (self.commit, self.mutation);
+        let Some(leader) = self.leader_mut().filter(|leader| leader.reads.len() < READS_MAX) else {
+            return false;
+        };
         let after = leader.read_round.filter(|_| mutation.is(Mutant::ReadJoinsOldRound));
-        leader.reads.push_back(PendingRead { request, index, after });
+        leader.reads.push_back(PendingRead { reader, index, after });
         self.start_read_round();
+        true
     }
 
     pub(super) fn on_lease_read(&mut self, request: RequestId) {
@@ -58,7 +69,8 @@ impl RaftCore {
         if !usable || self.disk_stalled() {
             return None;
         }
-        let sent = quorum::reached_by_quorum(self.configuration(), |server| {
+        let electorate = self.electorate(&[Mutant::JointLeaseByNewOnly]);
+        let sent = quorum::reached_by_quorum(&electorate, |server| {
             if server.id == self.me.id || self.counts_unseen(Mutant::LeaseOneShort, &server.id) {
                 return self.now;
             }
@@ -98,7 +110,7 @@ impl RaftCore {
     pub(super) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let Some(round) = leader.read_round else { return };
-        let electorate = self.electorate(Mutant::NonvotersConfirmReads);
+        let electorate = self.electorate(&[Mutant::NonvotersConfirmReads, Mutant::JointReadsByNewOnly]);
         let confirmed = quorum::reached_by_quorum(&electorate, |server| {
             if server.id == self.me.id || self.counts_unseen(Mutant::ReadsOneShort, &server.id) {
                 Sequence(u64::MAX)
@@ -111,12 +123,16 @@ impl RaftCore {
         }
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.read_round = None;
-        while let Some(read) = leader.reads.front()
-            && read.after.is_some_and(|after| after <= round)
-        {
-            let (request, index) = (read.request, read.index);
-            leader.reads.pop_front();
-            self.out.push(Effect::Resolve { request, outcome: Outcome::Read { index } });
+        let of_the_round = |read: &&PendingRead| read.after.is_some_and(|after| after <= round);
+        let count = leader.reads.iter().take_while(of_the_round).count();
+        let confirmed: Vec<PendingRead> = leader.reads.drain(..count).collect();
+        for PendingRead { reader, index, .. } in confirmed {
+            match reader {
+                Reader::Client(request) => {
+                    self.out.push(Effect::Resolve { request, outcome: Outcome::Read { index } });
+                }
+                Reader::Peer(reply) => self.answer_read_index(reply, Some(index)),
+            }
         }
         self.start_read_round();
     }

@@ -5,7 +5,7 @@ use raft_types::{EntryId, LogIndex, ServerId};
 
 use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
-use super::message::{Entry, EntryKind, Regard, Request};
+use super::message::{Entry, EntryKind, Features, Regard, Request};
 use super::mutant::Mutant;
 use super::progress::{Mode, Sent};
 use super::quorum;
@@ -157,7 +157,8 @@ impl RaftCore {
             self.next_sequence += 1;
             progress.sent(sequence, now, Sent::Heartbeat);
             let to = progress.peer.clone();
-            self.out.push(Effect::Send { to, sequence, request: Request::Heartbeat { term }, regard });
+            let request = Request::Heartbeat { term, features: Features::OURS };
+            self.out.push(Effect::Send { to, sequence, request, regard });
         }
     }
 
@@ -250,6 +251,7 @@ impl RaftCore {
         if self.mutated(Mutant::WindowLeaks) {
             return;
         }
+        self.on_read_index_failed(to, sequence);
         let waits = self.mutated(Mutant::SnapshotFailureIgnored);
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(to)) else {
             return;
@@ -275,7 +277,11 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return };
         let unsynced = self.mutated(Mutant::CountsItselfUnsynced);
         let durable = if unsynced { self.log.last().index } else { self.writes.durable() };
-        let electorate = self.electorate(Mutant::NonvotersCommit);
+        let electorate = self.electorate(&[
+            Mutant::NonvotersCommit,
+            Mutant::JointCommitsByNewOnly,
+            Mutant::JointCommitsByOldOnly,
+        ]);
         let reached = quorum::reached_by_quorum(&electorate, |server| {
             if server.id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, &server.id) {
                 durable

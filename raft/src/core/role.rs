@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use raft_types::{Incarnation, LogIndex, ServerId, Time};
 
-use super::io::{RequestId, Role, Sequence};
+use super::io::{ReplyToken, RequestId, Role, Sequence};
 use super::progress::Progress;
 
 #[derive(Debug)]
@@ -73,8 +73,17 @@ pub(super) struct Transfer {
 
 #[derive(Debug)]
 pub(super) struct PendingRead {
-    pub(super) request: RequestId,
+    pub(super) reader: Reader,
     pub(super) index: LogIndex,
     /// Answers to requests from this number on confirm it; `None` until a round starts after it came.
     pub(super) after: Option<Sequence>,
+}
+
+/// Who is told that a read is confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A client of this server.
+    Client(RequestId),
+    /// A server that asks on behalf of its clients.
+    Peer(ReplyToken),
 }

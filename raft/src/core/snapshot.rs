@@ -87,6 +87,7 @@ impl RaftCore {
             self.compact();
             self.notify_configuration();
             self.out.push(Effect::Restore { meta });
+            self.serve_follower_reads();
         }
         let incarnation = self.hard_state.incarnation;
         let response = Response::InstallSnapshot { term: self.hard_state.term, success: true, incarnation };

@@ -73,6 +73,14 @@ impl RaftCore {
         }
     }
 
+    /// A target that took part in the old side of a joint configuration only may not lead any more once that is left.
+    pub(super) fn fail_transfer_to_nonvoter(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        if leader.transfer.as_ref().is_some_and(|transfer| !self.configuration().is_voter(&transfer.target)) {
+            self.fail_transfer();
+        }
+    }
+
     pub(super) fn fail_transfer(&mut self) {
         if let Some(transfer) = self.leader_mut().and_then(|leader| leader.transfer.take()) {
             let outcome = Outcome::Refused(Refusal::TransferFailed);

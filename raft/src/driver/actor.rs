@@ -332,7 +332,7 @@ impl Actor {
                 Input::Barrier { request: self.wait(Waiter::Proposals(vec![reply])) }
             }
             Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
-            Command::Verify { reply } => Input::Read { request: self.wait(Waiter::Verify(reply)) },
+            Command::Verify { reply } => Input::VerifyLeader { request: self.wait(Waiter::Verify(reply)) },
             Command::Reload { config, reply } => {
                 let _ = reply.send(self.reload(&config));
                 return;

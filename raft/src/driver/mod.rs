@@ -166,11 +166,16 @@ impl Raft {
         self.ask_now(barrier, ProposeError::Overloaded, ProposeError::Stopped).await.map(|applied| applied.id)
     }
 
-    /// After this, reads of this server's state machine see every command acknowledged before the call. Asks a quorum
-    /// whether this server still leads; writes nothing.
+    /// After this, reads of this server's state machine see every command acknowledged before the call, on any server of the
+    /// cluster, voter or not: the leader has a quorum confirm that it still leads; any other server asks the leader to do
+    /// so for it, then waits until it has applied what the leader had committed. Reads so never go back, also where one
+    /// client asks several servers. Writes nothing; costs one round trip on the leader, two elsewhere. Reads that wait share
+    /// rounds, so many cost hardly more than one.
+    ///
+    /// On a server that does not lead this ends within two election timeouts, or once what was confirmed is applied.
     ///
     /// # Errors
-    /// See [`ReadError`]. Safe to drop.
+    /// See [`ReadError`]; where the leader is of another implementation, only it can serve. Safe to drop.
     pub async fn linearizable_read(&self) -> Result<LogIndex, ReadError> {
         self.ask_now(|reply| Command::Read { reply }, ReadError::Overloaded, ReadError::Stopped).await
     }
@@ -200,7 +205,7 @@ impl Raft {
         Ok(reload.await.ok_or(ReloadError::Stopped)??)
     }
 
-    /// Like [`Raft::linearizable_read`], but by lease where one is held ([`Config::lease_reads`]): no message is sent. Read
+    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`]): no message is sent. Read
     /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
     /// # Errors

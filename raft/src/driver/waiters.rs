@@ -60,6 +60,8 @@ fn read_error(refusal: &Refusal) -> ReadError {
     match refusal {
         Refusal::NotLeader { leader } => ReadError::NotLeader { leader: leader.clone() },
         Refusal::Overloaded => ReadError::Overloaded,
+        Refusal::ReadNotSpoken { leader } => ReadError::NotSpoken { leader: leader.clone() },
+        Refusal::ReadUnconfirmed => ReadError::Unconfirmed,
         _ => ReadError::Stopped,
     }
 }

@@ -13,9 +13,9 @@ use raft_types::{
 
 use super::wire::{
     self, AppendEntriesRequest, AppendEntriesResponse, Header, InstallSnapshotRequest,
-    InstallSnapshotResponse, Limits, Log, LogView, PROTOCOL_VERSION, RequestFrame, RequestPreVoteRequest,
-    RequestPreVoteResponse, RequestVoteRequest, RequestVoteResponse, ResponseBody, ResponseFrame, TimeFormat,
-    TimeoutNowRequest, TimeoutNowResponse, Timestamp,
+    InstallSnapshotResponse, Limits, Log, LogView, PROTOCOL_VERSION, ReadIndexRequest, ReadIndexResponse,
+    RequestFrame, RequestPreVoteRequest, RequestPreVoteResponse, RequestVoteRequest, RequestVoteResponse,
+    ResponseBody, ResponseFrame, TimeFormat, TimeoutNowRequest, TimeoutNowResponse, Timestamp,
 };
 use crate::core::{Entry, EntryKind, Features, Peer, Regard, Request, Response, SnapshotMeta};
 
@@ -145,9 +145,10 @@ impl Local {
             Request::Append { term, prev, entries, commit } => {
                 return self.encode_append(*term, *prev, entries, *commit, format, out);
             }
-            Request::Heartbeat { term } => RequestFrame::AppendEntries(AppendEntriesRequest {
+            Request::Heartbeat { term, features } => RequestFrame::AppendEntries(AppendEntriesRequest {
                 header: self.header.clone(),
                 term: term.0,
+                features: features.0,
                 leader: Some(self.address.clone()),
                 ..AppendEntriesRequest::default()
             }),
@@ -172,6 +173,7 @@ impl Local {
                 header: self.header.clone(),
                 term: term.map(|term| term.0),
             }),
+            Request::ReadIndex => RequestFrame::ReadIndex(ReadIndexRequest { header: self.header.clone() }),
         };
         frame.encode(format, out);
     }
@@ -193,6 +195,7 @@ impl Local {
             prev_log_term: prev.term.0,
             entries: None,
             leader_commit_index: commit.0,
+            features: 0,
         };
         // Names, numbers and times of an entry take under 100 bytes.
         out.reserve(entries.iter().map(|entry| entry.size() + 64).sum::<usize>() + 256);
@@ -272,6 +275,12 @@ impl Local {
                 })
             }
             Response::TimeoutNow => ResponseBody::TimeoutNow(TimeoutNowResponse::default()),
+            Response::ReadIndex { term, index } => ResponseBody::ReadIndex(ReadIndexResponse {
+                header: header(),
+                term: term.0,
+                index: index.map_or(0, |index| index.0),
+                success: index.is_some(),
+            }),
         })
     }
 }
@@ -363,7 +372,7 @@ pub(crate) fn read_request(frame: RequestFrame, limits: &Limits) -> Result<Asked
     let (from, request) = match frame {
         RequestFrame::AppendEntries(request) if is_heartbeat(&request) => (
             sender(&request.header, request.leader.as_ref())?,
-            Request::Heartbeat { term: term(request.term)? },
+            Request::Heartbeat { term: term(request.term)?, features: Features(request.features) },
         ),
         RequestFrame::AppendEntries(request) => {
             check_version(&request.header)?;
@@ -396,6 +405,10 @@ pub(crate) fn read_request(frame: RequestFrame, limits: &Limits) -> Result<Asked
                 sender(&request.header, None)?,
                 Request::TimeoutNow { term: request.term.map(term).transpose()? },
             )
+        }
+        RequestFrame::ReadIndex(request) => {
+            check_version(&request.header)?;
+            (sender(&request.header, None)?, Request::ReadIndex)
         }
     };
     Ok(Asked { from, request, to, regard })
@@ -530,6 +543,11 @@ pub(crate) fn read_response(
             (body.header, Response::InstallSnapshot { term, success, incarnation })
         }
         ResponseBody::TimeoutNow(body) => (body.header, Response::TimeoutNow),
+        ResponseBody::ReadIndex(body) => {
+            let index = LogIndex(number(body.index, "read index")?);
+            let index = body.success.then_some(index);
+            (body.header, Response::ReadIndex { term: term(body.term)?, index })
+        }
     };
     match header.id {
         Some(id) if !id.is_empty() && id != asked.as_str() => {

@@ -3,9 +3,15 @@
 /// A key and the bytes of its value.
 pub(crate) type Field = (&'static str, Vec<u8>);
 
-/// The five calls; their places are the type bytes.
-pub(crate) const CALLS: [&str; 5] =
-    ["AppendEntries", "RequestVote", "InstallSnapshot", "TimeoutNow", "RequestPreVote"];
+/// The calls, each with its type byte.
+pub(crate) const CALLS: [(&str, u8); 6] = [
+    ("AppendEntries", 0),
+    ("RequestVote", 1),
+    ("InstallSnapshot", 2),
+    ("TimeoutNow", 3),
+    ("RequestPreVote", 4),
+    ("ReadIndex", 128),
+];
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -43,8 +49,8 @@ impl Message {
                 ("Size", number(0)),
                 ("SnapshotVersion", number(1)),
             ],
-            3 => {
-                // A TimeoutNow of a Go server has no term.
+            3 | 5 => {
+                // A TimeoutNow of a Go server has no term, nor has a read.
                 fields.retain(|(key, _)| *key != "Term");
                 Vec::new()
             }
@@ -63,9 +69,13 @@ impl Message {
         self
     }
 
+    /// The byte that names the call.
+    pub(crate) const fn type_byte(&self) -> u8 {
+        CALLS[self.kind].1
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let kind = u8::try_from(self.kind).expect("five calls");
-        let mut bytes = vec![kind];
+        let mut bytes = vec![self.type_byte()];
         bytes.extend_from_slice(&map(&self.fields));
         bytes
     }

@@ -1,9 +1,10 @@
-//! S8: the committed list only grows, and nobody's differs. S9: what is committed is durable on a quorum, and the
-//! last entry of what a leader commits is of its own term.
+//! S8: the committed list only grows, and nobody's differs. S9: what is committed is durable on a quorum, while
+//! joint on one of each set of voters, and the last entry of what a leader commits is of its own term.
 
-use raft::core::{RaftCore, Role};
-use raft::{EntryId, LogIndex, Term};
+use raft::core::Role;
+use raft::{Configuration, EntryId, LogIndex, Term};
 
+use super::membership::is_quorum;
 use super::{Step, Verdict};
 
 /// Every committed entry.
@@ -69,18 +70,33 @@ impl Commit {
                 None => self.list.push(id),
             }
         }
-        if self.len() > known { self.newly_committed(step, core) } else { Ok(()) }
+        for (through, in_force) in &step.commits {
+            if through.0 > known {
+                self.newly_committed(step, *through, core.configuration_at(*in_force).1)?;
+            }
+        }
+        if self.by.len() < self.list.len() {
+            return Err(format!("{} commits through {} without a word", core.me().id, core.commit_index()));
+        }
+        Ok(())
     }
 
-    fn newly_committed(&mut self, step: &Step<'_>, core: &RaftCore) -> Verdict {
-        let last = self.last().expect("something was just committed");
+    fn newly_committed(
+        &mut self,
+        step: &Step<'_>,
+        through: LogIndex,
+        configuration: &Configuration,
+    ) -> Verdict {
+        let core = step.core();
+        let count = usize::try_from(through.0).expect("a run has few entries");
+        let last = self.list[count - 1];
         // A leader that commits its own removal has stepped down when the step ends.
         let term = match (core.role(), step.before.role) {
             (Role::Leader, _) => core.term(),
             (_, Role::Leader) => step.before.term,
             _ => return Err(format!("{} commits {last} first, but does not lead", core.me().id)),
         };
-        self.by.resize(self.list.len(), term);
+        self.by.resize(count, term);
         if last.term != term {
             return Err(format!("{} commits {last} by counting in term {term} (figure 8)", core.me().id));
         }
@@ -91,13 +107,12 @@ impl Commit {
                 server.peer.id == *id && (stored || disk.log.holds(last))
             })
         };
-        let configuration = core.configuration();
-        let holders = configuration.voters().filter(|voter| durable(&voter.id)).count();
-        if holders < configuration.quorum() {
+        if !is_quorum(configuration, durable) {
+            let holders = configuration.everyone().filter(|server| durable(&server.id));
+            let holders: Vec<&str> = holders.map(|server| server.id.as_str()).collect();
             return Err(format!(
-                "{} commits {last}, which is durable on {holders} of {} voters",
+                "{} commits {last}, which is durable on {holders:?} only, under {configuration:?}",
                 core.me().id,
-                configuration.voters_count()
             ));
         }
         Ok(())

@@ -1,9 +1,11 @@
-//! S1: a term has at most one leader, ever. M7: it was elected by a quorum of voters.
+//! S1: a term has at most one leader, ever. M7: it was elected by a quorum of voters, while joint of both
+//! sets.
 
 use std::collections::BTreeMap;
 
-use raft::Term;
+use raft::{ServerId, Term};
 
+use super::membership::is_quorum;
 use super::one_vote::OneVote;
 use super::{Step, Verdict};
 
@@ -34,19 +36,19 @@ impl ElectionSafety {
             let other = &step.servers[first].peer.id;
             return Err(format!("{other} and {} both lead in term {}", core.me().id, core.term()));
         }
-        let voters = core.configuration().voters();
         // Where nobody else is asked, the vote for itself is seen on the disk only.
         let own = &step.server().disk.hard_state;
         let own = own.term == core.term() && own.voted_for.as_ref() == Some(&core.me().id);
-        let granted = voters
-            .filter(|v| votes.has(&v.id, core.term(), &core.me().id) || (own && v.id == core.me().id))
-            .count();
-        if granted < core.configuration().quorum() {
-            let needed = core.configuration().quorum();
+        let granted =
+            |id: &ServerId| votes.has(id, core.term(), &core.me().id) || (own && *id == core.me().id);
+        if !is_quorum(core.configuration(), granted) {
+            let voters = core.configuration().everyone().filter(|server| granted(&server.id));
+            let voters: Vec<&str> = voters.map(|server| server.id.as_str()).collect();
             return Err(format!(
-                "{} leads in term {} with {granted} of {needed} votes",
+                "{} leads in term {} with the votes of {voters:?} only, under {:?}",
                 core.me().id,
-                core.term()
+                core.term(),
+                core.configuration()
             ));
         }
         Ok(())

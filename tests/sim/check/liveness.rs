@@ -1,4 +1,5 @@
 //! V1, V2, V3, V7: once the faults are over, a leader is found, a fresh command commits, and all members become equal.
+//! V5: then it stays so. V6: no joint configuration is left.
 
 use std::time::Duration;
 
@@ -26,6 +27,23 @@ pub fn patience(options: &Options, servers: &[SimServer]) -> Duration {
     options.config.election_timeout * 2 * PATIENCE + backlog
 }
 
+/// How far the term may grow, how often the leader may change and how many snapshots a server may be sent in a hundred
+/// election timeouts after everything has settled.
+const CALM: (u64, u64, u64) = (3, 1, 2);
+
+/// Whether this much in a hundred election timeouts is not a live-lock (V5).
+///
+/// # Errors
+/// What there was too much of.
+pub fn stays_calm(terms: u64, leaders: u64, snapshots: u64) -> Verdict {
+    if terms > CALM.0 || leaders > CALM.1 || snapshots > CALM.2 {
+        return Err(format!(
+            "in a hundred calm election timeouts the term grew by {terms}, the leader changed {leaders} times, and one server was sent {snapshots} snapshots"
+        ));
+    }
+    Ok(())
+}
+
 /// The leader of the newest term that can serve, if there is one (V1).
 #[must_use]
 pub fn ready_leader(servers: &[SimServer]) -> Option<usize> {
@@ -43,6 +61,9 @@ pub fn converged(servers: &[SimServer], leader: usize, lost: Option<usize>) -> V
     let core = head.core.as_ref().ok_or("the leader is down")?;
     if core.commit_index() != core.last().index {
         return Err(format!("{} has committed {} of {}", head.peer.id, core.commit_index(), core.last()));
+    }
+    if core.configuration().is_joint() {
+        return Err(format!("the joint configuration at {} is not left", core.configuration_index()));
     }
     for member in core.configuration().servers() {
         let node =

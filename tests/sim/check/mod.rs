@@ -11,6 +11,7 @@ pub mod configuration_in_force;
 pub mod contact;
 pub mod election_safety;
 pub mod leader_completeness;
+pub mod leases;
 pub mod linearizable;
 pub mod liveness;
 pub mod log_matching;
@@ -24,7 +25,8 @@ pub mod stability;
 pub mod state_machine_safety;
 pub mod transfer;
 
-use raft::core::{RaftCore, Write};
+use raft::core::{Effect, Event, RaftCore, Write};
+use raft::{LogIndex, Time};
 
 use crate::server::{Seen, SimServer};
 
@@ -36,13 +38,33 @@ pub type Verdict = Result<(), String>;
 pub struct Step<'a> {
     /// Which server.
     pub node: usize,
+    /// True time.
+    pub now: Time,
     /// What it showed before.
     pub before: Seen,
+    /// How far it committed, one after the other, and where the configuration stood that was in force each time.
+    pub commits: Vec<(LogIndex, LogIndex)>,
     /// All servers.
     pub servers: &'a [SimServer],
 }
 
 impl<'a> Step<'a> {
+    /// What the effects of a step say about its commits: a leader may commit a joint configuration and append the next
+    /// one at once, and what it committed is judged by the one that was in force then.
+    #[must_use]
+    pub fn commits_of(before: Seen, effects: &[Effect]) -> Vec<(LogIndex, LogIndex)> {
+        let mut in_force = before.configuration;
+        let mut commits = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Notify(Event::Configuration { index }) => in_force = *index,
+                Effect::Commit { through } => commits.push((*through, in_force)),
+                _ => {}
+            }
+        }
+        commits
+    }
+
     /// The server that made the step.
     #[must_use]
     pub fn server(&self) -> &'a SimServer {
@@ -99,11 +121,13 @@ impl Checks {
     /// The first invariant that is broken.
     pub fn stepped(&mut self, step: &Step<'_>) -> Result<(), (&'static str, String)> {
         let named = |name, verdict: Verdict| verdict.map_err(|sentence| (name, sentence));
+        let commit_before = self.commit.len();
         named("monotonic", monotonic::stepped(step))?;
         named("election_safety", self.election_safety.stepped(step, &self.one_vote))?;
         named("commit", self.commit.stepped(step))?;
         named("leader_completeness", leader_completeness::stepped(step, &self.commit))?;
         named("membership", membership::stepped(step, &self.commit))?;
+        named("leases", leases::stepped(step, commit_before, &self.commit))?;
         named("configuration_in_force", configuration_in_force::stepped(step))?;
         named("progress", progress::stepped(step))?;
         named("match_grows", self.match_grows.stepped(step))

@@ -86,10 +86,16 @@ impl World {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let received =
-            Received { from, epoch: u64::MAX, sequence: Sequence(u64::MAX), request: request.clone() };
+            Received {
+            from,
+            epoch: u64::MAX,
+            sequence: Sequence(u64::MAX),
+            request: request.clone(),
+            regard: None,
+        };
         let from = self.servers[from].peer.clone();
         self.servers[to].received.insert(reply, received);
-        self.step(to, Input::Request { from, request, reply });
+        self.step(to, Input::Request { from, request, reply, regard: None });
     }
 
     /// Lets everything arrive that was kept back, however old it is by now.

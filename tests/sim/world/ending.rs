@@ -5,15 +5,12 @@ use raft::Time;
 use super::World;
 use crate::check::liveness;
 use crate::mutant::Mutant;
-use crate::workload::Asked;
 
 impl World {
     /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
     /// leader, if it is one. In half of the seeds.
     pub(super) fn lose_one(&mut self) {
-        // A change that is still on its way could need the very server that is gone.
-        let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
-        if changing || self.options.seed.is_multiple_of(2) {
+        if self.options.seed.is_multiple_of(2) {
             return;
         }
         let leader = liveness::ready_leader(&self.servers);
@@ -88,6 +85,9 @@ impl World {
         let server = &self.servers[leader];
         let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
         self.judge("clients", verdict);
+        if self.options.aftermath {
+            self.aftermath();
+        }
     }
 
     /// A follower that restarts while nobody asks for anything learns what is committed (R15).

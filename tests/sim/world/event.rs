@@ -4,7 +4,7 @@ use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
-use crate::server::Received;
+use crate::server::{Reading, Received};
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -113,6 +113,31 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// A read by lease reaches a server that looked at its clock some time ago.
+    LateAsk {
+        /// Which.
+        node: usize,
+        /// Of which incarnation.
+        epoch: u64,
+        /// What the clock showed.
+        clock: Time,
+    },
+    /// A client that may read by lease reads.
+    LeaseLook {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// What it was told.
+        told: Reading,
+    },
+    /// Clients ask a leader that may be deposed.
+    AskDeposed {
+        /// Which.
+        node: usize,
+        /// Until when.
+        until: Time,
+    },
     /// A client does something.
     Client,
     /// A fault begins.
@@ -126,6 +151,8 @@ pub enum Event {
     },
     /// A server crashes and starts again at once.
     Reboot {
+        /// Whom it hears no more.
+        leader: usize,
         /// Which.
         node: usize,
     },
@@ -172,10 +199,13 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::ApplyDone { node, .. }
         | Event::Restored { node, .. }
         | Event::Ask { node, .. }
+        | Event::LateAsk { node, .. }
+        | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
+        | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault
         | Event::Cut { .. }

@@ -8,9 +8,11 @@ use raft::{Configuration, ConfigurationChange, Suffrage};
 
 use super::{Event, World};
 use crate::check::liveness;
+use crate::check::membership::is_quorum;
 use crate::disk::Disk;
 use crate::disk::files::Files;
 use crate::server::SimServer;
+use crate::workload::Asked;
 
 /// How often the operator looks.
 const EVERY: Duration = Duration::from_millis(300);
@@ -35,12 +37,11 @@ impl World {
 
     /// Whether the cluster stays able to work if this server's disk never comes back: in every configuration that any
     /// server may come to use, the others are a quorum. Before anything is committed one server may be the only one that
-    /// was bootstrapped.
+    /// was bootstrapped. A change that is still on its way could need the very server that is gone.
     pub(crate) fn can_lose(&self, node: usize) -> bool {
         let id = &self.servers[node].peer.id;
         let enough = |configuration: &Configuration| {
-            let others = configuration.voters().filter(|voter| voter.id != *id).count();
-            configuration.voters_count() == 0 || others >= configuration.quorum()
+            configuration.voters_count() == 0 || is_quorum(configuration, |voter| voter != id)
         };
         let in_logs = |disk: &Disk| {
             let mut logged =
@@ -51,7 +52,9 @@ impl World {
             }) && disk.newest().is_none_or(|snapshot| enough(&snapshot.meta.configuration))
         };
         let begun = !self.checks.commit.is_empty();
+        let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         begun
+            && !changing
             && !self.is_replacing()
             && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
     }

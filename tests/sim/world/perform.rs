@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::LogIndex;
-use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
+use raft::core::{
+    Effect, Entry, EntryKind, Input, Peer, Regard, ReplyToken, Request, Response, SnapshotMeta, Write,
+};
 
 use super::{Event, World};
+use crate::check::contact::Sent;
 use crate::check::{Step, acks_durable, transfer};
 use crate::machine::{Snapshot, value};
 use crate::mutant::Mutant;
@@ -17,7 +20,7 @@ impl World {
     pub(super) fn perform(&mut self, node: usize, before: Seen, effect: Effect) {
         match effect {
             Effect::Persist(write) => self.persist(node, before, write),
-            Effect::Send { to, sequence, request } => self.send(node, &to, sequence, request),
+            Effect::Send { to, sequence, request, regard } => self.send(node, &to, sequence, request, regard),
             Effect::Respond { reply, response } => self.respond(node, before, reply, response),
             Effect::Ignore { reply } => {
                 // The asker hears nothing and gives up in its own time.
@@ -33,11 +36,13 @@ impl World {
     }
 
     fn persist(&mut self, node: usize, before: Seen, write: Write) {
-        let verdict = self.checks.writes(&Step { node, before, servers: &self.servers }, &write);
+        let step = Step { node, now: self.now, before, commits: Vec::new(), servers: &self.servers };
+        let verdict = self.checks.writes(&step, &write);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
             return;
         }
+        self.cover_joint(node, &write);
         if write.truncate_from.is_some() {
             self.cover("truncations");
         }
@@ -60,7 +65,22 @@ impl World {
         self.schedule_at(done, Event::DiskDone { node, epoch, through, told: true });
     }
 
-    fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request) {
+    fn cover_joint(&mut self, node: usize, write: &Write) {
+        let leads = self.servers[node].leads();
+        for entry in &write.entries {
+            if let EntryKind::Configuration(configuration) = &entry.kind
+                && configuration.is_joint()
+            {
+                self.cover(if leads {
+                    "joint configurations begun"
+                } else {
+                    "joint configurations followed"
+                });
+            }
+        }
+    }
+
+    fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request, regard: Regard) {
         let Some(target) = self.servers.iter().position(|server| server.peer == *to) else {
             return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
         };
@@ -85,8 +105,12 @@ impl World {
             self.judge("poisoned", Err(sentence));
         }
         let epoch = self.servers[node].epoch;
-        self.checks.contact.asks(node, epoch, sequence, target, self.now);
+        let sent = Sent { at: self.now, shown: self.servers[node].clock.local(self.now) };
+        self.checks.contact.asks(node, epoch, sequence, target, sent);
         let snapshot = self.snapshot_for(node, &request);
+        if snapshot.is_some() && self.servers[target].is_up() {
+            *self.snapshots_sent.entry(target).or_default() += 1;
+        }
         self.servers[node].sent.insert(sequence, target);
         let timeout = self.options.request_timeout;
         self.schedule(timeout, Event::GiveUp { node, epoch, sequence });
@@ -103,12 +127,12 @@ impl World {
             alter(&mut request);
         }
         if self.hold.as_mut().is_some_and(|hold| hold(node, target, &request)) {
-            let received = Box::new(Received { from: node, epoch, sequence, request });
+            let received = Box::new(Received { from: node, epoch, sequence, request, regard: Some(regard) });
             self.held.push(Event::Deliver { node: target, received, snapshot: snapshot.map(Box::new) });
             return;
         }
         for delay in self.network.route(node, target) {
-            let received = Box::new(Received { from: node, epoch, sequence, request: request.clone() });
+            let received = Box::new(Received { from: node, epoch, sequence, request: request.clone(), regard: Some(regard) });
             let snapshot = snapshot.clone().map(Box::new);
             self.schedule(delay, Event::Deliver { node: target, received, snapshot });
         }
@@ -148,6 +172,12 @@ impl World {
                 self.checks.one_vote.votes(&server.peer.id, *term, candidate, &server.disk.hard_state);
             self.judge("one_vote", verdict);
         }
+        if let (Response::ReadIndex { index: Some(_), .. }, Some(core)) =
+            (&response, &self.servers[node].core)
+        {
+            let verdict = self.checks.contact.gives_read_index(node, core, &self.servers, reply);
+            self.judge("reads", verdict);
+        }
         let response = self.forge(response);
         if received.epoch == u64::MAX {
             self.said.push((node, response));
@@ -164,11 +194,11 @@ impl World {
 
     fn forge(&mut self, response: Response) -> Response {
         match (self.options.mutant, response) {
-            (Some(Mutant::GrantForged), Response::Vote { term, granted: false }) => {
-                Response::Vote { term, granted: true }
+            (Some(Mutant::GrantForged), Response::Vote { term, granted: false, incarnation }) => {
+                Response::Vote { term, granted: true, incarnation }
             }
-            (Some(Mutant::AckForged), Response::Append { term, success: false, last_log, features }) => {
-                Response::Append { term, success: true, last_log, features }
+            (Some(Mutant::AckForged), Response::Append { success: false, term, last_log, features, incarnation }) => {
+                Response::Append { success: true, term, last_log, features, incarnation }
             }
             (_, response) => response,
         }

@@ -49,13 +49,15 @@ enum Place {
     Leader,
     /// By the leader, or here when the client asked for `stale`.
     LeaderUnlessStale,
+    /// The same, and here too when the client asked for `consistent` and the leader says how fresh the answer has to be.
+    Anywhere,
 }
 
 /// All paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    use Place::{Here, Leader, LeaderUnlessStale};
+    use Place::{Anywhere, Here, Leader, LeaderUnlessStale};
     const SMALL: usize = BODY_BYTES_MAX;
-    let kv = get(endpoint(LeaderUnlessStale, SMALL, kv::read))
+    let kv = get(endpoint(Anywhere, SMALL, kv::read))
         .put(endpoint(Leader, VALUE_BYTES_MAX, kv::put))
         .delete(endpoint(Leader, SMALL, kv::delete));
     Router::new()
@@ -154,8 +156,17 @@ where
     let here = match place {
         Place::Here => true,
         Place::Leader => false,
-        Place::LeaderUnlessStale => call.params.consistency()? == Consistency::Stale,
+        Place::LeaderUnlessStale | Place::Anywhere => call.params.consistency()? == Consistency::Stale,
     };
+    // A blocking query may wait for minutes; one that then found no leader would have to wait again elsewhere.
+    let reads_here =
+        place == Place::Anywhere && call.params.flag("consistent") && call.params.blocking()?.is_none();
+    if reads_here {
+        match handler(Arc::clone(app), Arc::clone(call)).await {
+            Err(error) if error.may_be_retried() => {}
+            answer => return answer,
+        }
+    }
     if here {
         handler(Arc::clone(app), Arc::clone(call)).await
     } else {

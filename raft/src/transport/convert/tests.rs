@@ -94,7 +94,7 @@ fn versions_other_than_two_and_three_are_refused_except_in_heartbeats() {
     };
     for refused in [-1, 0, 1, 4, i64::MAX] {
         assert_eq!(version(refused, true), Err(Nonsense::Protocol));
-        assert_eq!(version(refused, false), Ok(Request::Heartbeat { term: Term(7) }));
+        assert_eq!(version(refused, false), Ok(Request::Heartbeat { term: Term(7), features: Features(0) }));
     }
     assert!(version(2, true).is_ok() && version(3, true).is_ok());
 }
@@ -125,7 +125,8 @@ fn a_heartbeat_is_what_hashicorp_takes_for_one() {
 fn a_sender_without_an_id_is_known_by_its_address() {
     let sent_by = |id: Option<&'static [u8]>, addr: Option<&'static [u8]>, older: &'static [u8]| {
         let bytes = |b: &'static [u8]| Bytes::from_static(b);
-        let header = Header { protocol_version: 3, id: id.map(bytes), addr: addr.map(bytes) };
+        let (id, addr) = (id.map(bytes), addr.map(bytes));
+        let header = Header { protocol_version: 3, id, addr, ..Header::default() };
         sender(&header, Some(&bytes(older)))
     };
     let known = |id: &str, address: &str| Ok(Peer { id: id.into(), address: address.into() });
@@ -167,9 +168,9 @@ fn snapshots_of_both_versions_are_read() {
 fn staging_servers_do_not_vote() {
     let staging = |suffrage| {
         let id = Bytes::from_static(b"s");
-        let servers = vec![wire::Server { suffrage, address: id.clone(), id }];
+        let servers = vec![wire::Server { suffrage, address: id.clone(), id, incarnation: 0 }];
         decode_configuration(
-            wire::Configuration { servers: Some(servers), outgoing: None }.encode(),
+            wire::Configuration { servers: Some(servers), ..wire::Configuration::default() }.encode(),
             &Limits::default(),
         )
     };
@@ -255,7 +256,11 @@ fn any_request() -> impl Strategy<Value = Request> {
             transfer
         }),
         any_append(),
-        (1..9_u64).prop_map(|term| Request::Heartbeat { term: Term(term) }),
+        (1..9_u64, 0..4_u64).prop_map(|(term, features)| Request::Heartbeat {
+            term: Term(term),
+            features: Features(features)
+        }),
+        Just(Request::ReadIndex),
         proptest::option::of(term()).prop_map(|term| Request::TimeoutNow { term }),
         (term(), id(), any_number(), any_number()).prop_map(|(term, last, index, size)| {
             let configuration_index = LogIndex(index);
@@ -268,7 +273,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 fn any_response() -> impl Strategy<Value = (Call, Response)> {
     let incarnation = any::<u64>().prop_map(Incarnation);
     let last_log = any_number().prop_map(LogIndex);
-    (any_number().prop_map(Term), any::<bool>(), last_log, 0..5, incarnation).prop_map(
+    (any_number().prop_map(Term), any::<bool>(), last_log, 0..6, incarnation).prop_map(
         |(term, yes, last_log, kind, incarnation)| match kind {
             0 => (
                 Call::AppendEntries,
@@ -277,6 +282,7 @@ fn any_response() -> impl Strategy<Value = (Call, Response)> {
             1 => (Call::RequestVote, Response::Vote { term, granted: yes, incarnation }),
             2 => (Call::RequestPreVote, Response::PreVote { term, granted: yes, incarnation }),
             3 => (Call::InstallSnapshot, Response::InstallSnapshot { term, success: yes, incarnation }),
+            4 => (Call::ReadIndex, Response::ReadIndex { term, index: yes.then_some(last_log) }),
             _ => (Call::TimeoutNow, Response::TimeoutNow),
         },
     )
@@ -287,7 +293,7 @@ proptest! {
     fn requests_arrive_as_they_were_sent(request in any_request(), legacy in any::<bool>()) {
         let format = if legacy { TimeFormat::Legacy } else { TimeFormat::Timestamp };
         let asked = through(&request, format);
-        prop_assert_eq!(asked.from, peer());
+        prop_assert_eq!(&asked.from, &peer());
         prop_assert_eq!(&asked.request, &request);
         prop_assert_eq!(&asked.regard, &None);
         prop_assert!(local().check_target(asked).is_ok(), "a Go server does not say whom it means");
@@ -339,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0..5_u8) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in prop_oneof![0..5_u8, Just(128)]) {
         let mut buffer = FrameBuffer::new(Limits::default());
         buffer.space().extend_from_slice(&[kind]);
         buffer.space().extend_from_slice(&bytes);

@@ -50,7 +50,7 @@ pub(super) struct Job {
 /// What goes over a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneKind {
-    /// Append requests.
+    /// Append requests, and reads of the read index: they wait for others too.
     Entries,
     /// Everything that must not wait behind them.
     Control,
@@ -336,6 +336,7 @@ const fn call_of(request: &Request) -> Call {
         Request::PreVote { .. } => Call::RequestPreVote,
         Request::InstallSnapshot { .. } => Call::InstallSnapshot,
         Request::TimeoutNow { .. } => Call::TimeoutNow,
+        Request::ReadIndex => Call::ReadIndex,
     }
 }
 

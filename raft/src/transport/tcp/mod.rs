@@ -277,7 +277,8 @@ impl Transport for TcpTransport {
         let links = state.peers.entry(to.id.clone()).or_insert_with(|| Links::start(&context, to));
         links.aim_at(&to.address);
         let lane = match request {
-            Request::Append { .. } => &links.entries,
+            // Its answer waits for a quorum, so it must be in nobody's way; who asks has no entries to send.
+            Request::Append { .. } | Request::ReadIndex => &links.entries,
             _ => &links.control,
         };
         let reason = match lane.try_send(Job { sequence, request, regard }) {

@@ -142,7 +142,7 @@ async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
 
 async fn still_serves(node: &mut Node) {
     let mut other = Node::start("probe", TcpOptions::default()).await;
-    let sequence = other.send(&node.peer, Request::Heartbeat { term: Term(5) });
+    let sequence = other.send(&node.peer, Request::Heartbeat { term: Term(5), features: Features(0) });
     node.request().await.2.respond(appended(0));
     assert_eq!(other.response().await, (sequence, appended(0)));
 }
@@ -160,9 +160,12 @@ async fn every_kind_of_request_is_carried_and_answered() {
             Request::Append { term, prev: last, entries: Vec::new(), commit: LogIndex(8) },
             Response::Append { term, success: false, last_log: LogIndex(2), features: Features(0), incarnation: LIFE },
         ),
-        (Request::Heartbeat { term }, appended(3)),
+        (Request::Heartbeat { term, features: Features(0) }, appended(3)),
         (Request::TimeoutNow { term: None }, Response::TimeoutNow),
         (Request::TimeoutNow { term: Some(term) }, Response::TimeoutNow),
+        (Request::Heartbeat { term, features: Features::OURS }, appended(3)),
+        (Request::ReadIndex, Response::ReadIndex { term, index: Some(LogIndex(9)) }),
+        (Request::ReadIndex, Response::ReadIndex { term, index: None }),
     ];
     for (request, response) in calls {
         let sequence = a.send(&b.peer, request.clone());
@@ -192,13 +195,27 @@ async fn pipelined_requests_arrive_before_the_first_is_answered_and_are_answered
 }
 
 #[tokio::test]
+async fn votes_do_not_wait_behind_a_read_that_a_quorum_has_to_confirm() {
+    let (mut a, mut b) = pair().await;
+    let read = a.send(&b.peer, Request::ReadIndex);
+    let (_, _, unconfirmed) = b.request().await;
+    let (term, last) = (Term(3), EntryId::new(2, 8));
+    let vote = a.send(&b.peer, Request::PreVote { term, last });
+    let (_, _, responder) = b.request().await;
+    responder.respond(Response::PreVote { term, granted: true, incarnation: LIFE });
+    assert_eq!(a.response().await, (vote, Response::PreVote { term, granted: true, incarnation: LIFE }));
+    unconfirmed.respond(Response::ReadIndex { term, index: None });
+    assert_eq!(a.response().await, (read, Response::ReadIndex { term, index: None }));
+}
+
+#[tokio::test]
 async fn heartbeats_and_votes_do_not_wait_behind_entries() {
     let (mut a, mut b) = pair().await;
     a.send(&b.peer, append(0));
     let (_, _, entries) = b.request().await;
-    let heartbeat = a.send(&b.peer, Request::Heartbeat { term: Term(1) });
+    let heartbeat = a.send(&b.peer, Request::Heartbeat { term: Term(1), features: Features(0) });
     let (_, request, responder) = b.request().await;
-    assert_eq!(request, Request::Heartbeat { term: Term(1) });
+    assert_eq!(request, Request::Heartbeat { term: Term(1), features: Features(0) });
     responder.respond(appended(0));
     assert_eq!(a.response().await.0, heartbeat);
     entries.respond(appended(4));
@@ -246,7 +263,7 @@ async fn an_unreachable_peer_fails_each_request_once() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
     let nobody = Peer { id: "x".into(), address: free.to_string().into() };
     for _ in 0..5 {
-        let sequence = a.send(&nobody, Request::Heartbeat { term: Term(1) });
+        let sequence = a.send(&nobody, Request::Heartbeat { term: Term(1), features: Features(0) });
         let (failed, reason) = a.failure().await;
         assert_eq!(failed, sequence);
         assert!(matches!(reason, SendError::Unreachable { .. }), "{reason}");
@@ -335,7 +352,7 @@ async fn entries_change_connections_when_heartbeats_get_no_answer() {
     let mut b = Node::start("b", TcpOptions::default()).await;
     let entries = a.send(&b.peer, append(0));
     let _held = b.request().await;
-    let heartbeat = a.send(&b.peer, Request::Heartbeat { term: Term(1) });
+    let heartbeat = a.send(&b.peer, Request::Heartbeat { term: Term(1), features: Features(0) });
     let _held_too = b.request().await;
     let mut failed = BTreeMap::from([a.failure().await, a.failure().await]);
     assert!(matches!(failed.remove(&heartbeat), Some(SendError::TimedOut)), "{failed:?}");

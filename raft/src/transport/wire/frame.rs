@@ -5,9 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::msgpack::{MsgpackError, Reader, Scanner, put_map, put_raw};
 use super::{
     AppendEntriesRequest, AppendEntriesResponse, Call, InstallSnapshotRequest, InstallSnapshotResponse,
-    Limits, LogView, RequestPreVoteRequest, RequestPreVoteResponse, RequestVoteRequest, RequestVoteResponse,
-    TimeFormat, TimeoutNowRequest, TimeoutNowResponse, WireError, put_bytes, put_flag, put_number,
-    put_signed, read_record,
+    Limits, LogView, ReadIndexRequest, ReadIndexResponse, RequestPreVoteRequest, RequestPreVoteResponse,
+    RequestVoteRequest, RequestVoteResponse, TimeFormat, TimeoutNowRequest, TimeoutNowResponse, WireError,
+    put_bytes, put_flag, put_number, put_signed, read_record,
 };
 
 /// A request. The bytes of a snapshot's state that follow [`RequestFrame::InstallSnapshot`] are no part of it.
@@ -18,6 +18,7 @@ pub enum RequestFrame {
     InstallSnapshot(InstallSnapshotRequest),
     TimeoutNow(TimeoutNowRequest),
     RequestPreVote(RequestPreVoteRequest),
+    ReadIndex(ReadIndexRequest),
 }
 
 /// The struct of a response.
@@ -28,6 +29,7 @@ pub enum ResponseBody {
     InstallSnapshot(InstallSnapshotResponse),
     TimeoutNow(TimeoutNowResponse),
     RequestPreVote(RequestPreVoteResponse),
+    ReadIndex(ReadIndexResponse),
 }
 
 /// A response.
@@ -49,6 +51,7 @@ impl RequestFrame {
             Self::InstallSnapshot(_) => Call::InstallSnapshot,
             Self::TimeoutNow(_) => Call::TimeoutNow,
             Self::RequestPreVote(_) => Call::RequestPreVote,
+            Self::ReadIndex(_) => Call::ReadIndex,
         }
     }
 
@@ -74,13 +77,14 @@ impl RequestFrame {
             Self::InstallSnapshot(request) => put_install_snapshot(request, out),
             Self::TimeoutNow(request) => {
                 out.put_u8(Call::TimeoutNow.byte());
-                put_map(out, 3 + u8::from(request.term.is_some()));
+                put_map(out, 3 + request.header.own_keys() + u8::from(request.term.is_some()));
                 request.header.put_addr(out);
                 request.header.put_id(out);
                 request.header.put_version(out);
                 if let Some(term) = request.term {
                     put_number(out, b"Term", term);
                 }
+                request.header.put_own(out);
             }
             Self::RequestPreVote(request) => {
                 out.put_u8(Call::RequestPreVote.byte());
@@ -93,6 +97,7 @@ impl RequestFrame {
                 put_number(out, b"Term", request.term);
                 request.header.put_own(out);
             }
+            Self::ReadIndex(request) => request.put(out),
         }
     }
 
@@ -104,6 +109,7 @@ impl RequestFrame {
             Self::InstallSnapshot(request) => &request.header,
             Self::TimeoutNow(request) => &request.header,
             Self::RequestPreVote(request) => &request.header,
+            Self::ReadIndex(request) => &request.header,
         }
     }
 
@@ -123,6 +129,7 @@ impl RequestFrame {
             }
             Call::TimeoutNow => Self::TimeoutNow(read_record(&mut from, limits)?.unwrap_or_default()),
             Call::RequestPreVote => Self::RequestPreVote(read_record(&mut from, limits)?.unwrap_or_default()),
+            Call::ReadIndex => Self::ReadIndex(read_record(&mut from, limits)?.unwrap_or_default()),
         };
         nothing_left(&from)?;
         Ok(request)
@@ -229,6 +236,7 @@ impl ResponseFrame {
                 put_number(out, b"Term", response.term);
                 response.header.put_own(out);
             }
+            Some(ResponseBody::ReadIndex(response)) => response.put(out),
         }
     }
 
@@ -245,6 +253,7 @@ impl ResponseFrame {
             Call::InstallSnapshot => read_record(&mut from, limits)?.map(ResponseBody::InstallSnapshot),
             Call::TimeoutNow => read_record(&mut from, limits)?.map(ResponseBody::TimeoutNow),
             Call::RequestPreVote => read_record(&mut from, limits)?.map(ResponseBody::RequestPreVote),
+            Call::ReadIndex => read_record(&mut from, limits)?.map(ResponseBody::ReadIndex),
         };
         nothing_left(&from)?;
         Ok(Self { error, body })

@@ -14,6 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 mod frame;
 mod members;
 mod msgpack;
+mod read_index;
 
 pub use frame::{FrameBuffer, RequestFrame, ResponseBody, ResponseFrame};
 pub use members::{Configuration, Server, decode_peers, encode_peers};
@@ -21,6 +22,7 @@ pub use msgpack::MsgpackError;
 use msgpack::{
     Reader, Shape, put_array, put_bool, put_map, put_raw, put_raw_or_nil, put_signed, put_unsigned,
 };
+pub use read_index::{ReadIndexRequest, ReadIndexResponse};
 
 /// The protocol version that this crate speaks.
 pub const PROTOCOL_VERSION: i64 = 3;
@@ -73,7 +75,7 @@ pub enum WireError {
     },
 }
 
-/// The five calls of the protocol.
+/// The five calls of the protocol, and one of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     AppendEntries,
@@ -81,6 +83,8 @@ pub enum Call {
     InstallSnapshot,
     TimeoutNow,
     RequestPreVote,
+    /// Our addition. Only for servers that have shown that they know it.
+    ReadIndex,
 }
 
 impl Call {
@@ -95,6 +99,7 @@ impl Call {
             2 => Self::InstallSnapshot,
             3 => Self::TimeoutNow,
             4 => Self::RequestPreVote,
+            128 => Self::ReadIndex,
             0x16 => return Err(WireError::UnknownType { byte, hint: " (looks like a TLS handshake)" }),
             b'A'..=b'Z' => return Err(WireError::UnknownType { byte, hint: " (looks like HTTP)" }),
             _ => return Err(WireError::UnknownType { byte, hint: "" }),
@@ -108,6 +113,8 @@ impl Call {
             Self::InstallSnapshot => 2,
             Self::TimeoutNow => 3,
             Self::RequestPreVote => 4,
+            // Far from what hashicorp/raft may come to use, and no beginning of HTTP or TLS.
+            Self::ReadIndex => 128,
         }
     }
 }
@@ -402,6 +409,9 @@ pub struct AppendEntriesRequest {
     pub prev_log_term: u64,
     pub entries: Option<Vec<Log>>,
     pub leader_commit_index: u64,
+    /// What the leader can do beyond the protocol: our addition to heartbeats, left out when zero. Go servers neither send it
+    /// nor look at it.
+    pub features: u64,
 }
 
 impl AppendEntriesRequest {
@@ -409,7 +419,7 @@ impl AppendEntriesRequest {
     /// [`AppendEntriesRequest::put_tail`]. `entries` of the struct itself is not looked at.
     pub(crate) fn put_head(&self, out: &mut BytesMut, entries: Option<usize>) {
         out.put_u8(Call::AppendEntries.byte());
-        put_map(out, 9 + self.header.own_keys());
+        put_map(out, 9 + self.header.own_keys() + u8::from(self.features != 0));
         self.header.put_addr(out);
         put_raw(out, b"Entries");
         match entries {
@@ -419,6 +429,9 @@ impl AppendEntriesRequest {
     }
 
     pub(crate) fn put_tail(&self, out: &mut BytesMut) {
+        if self.features != 0 {
+            put_number(out, b"Features", self.features);
+        }
         self.header.put_id(out);
         put_bytes(out, b"Leader", self.leader.as_deref());
         put_number(out, b"LeaderCommitIndex", self.leader_commit_index);
@@ -451,6 +464,7 @@ impl Record for AppendEntriesRequest {
             b"PrevLogTerm" => self.prev_log_term = from.unsigned()?,
             b"Entries" => self.entries = read_list(from, limits)?,
             b"LeaderCommitIndex" => self.leader_commit_index = from.unsigned()?,
+            b"Features" => self.features = from.unsigned()?,
             _ => return self.header.read_field(name, from),
         }
         Ok(true)
