@@ -24,7 +24,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use raft_types::{
-    Configuration, ConfigurationError, EntryId, Incarnation, LogIndex, Server, ServerAddress, ServerId, Suffrage, Term,
+    Configuration, ConfigurationError, EntryId, Incarnation, LogIndex, Server, ServerAddress, ServerId,
+    Suffrage, Term,
 };
 use serde::Deserialize;
 

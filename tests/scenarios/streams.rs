@@ -51,8 +51,13 @@ fn r09_a_stale_refusal_takes_nothing_back() {
     let before = world.core(leader).follower(&id).map(|view| view.matched);
     let term = world.core(leader).term();
     for sequence in 1..200 {
-        let response =
-            Response::Append { term, success: false, last_log: LogIndex(1), features: Features::OURS, incarnation: Incarnation::FOUNDER };
+        let response = Response::Append {
+            term,
+            success: false,
+            last_log: LogIndex(1),
+            features: Features::OURS,
+            incarnation: raft::Incarnation::FOUNDER,
+        };
         world.step(leader, Input::Response { from: id.clone(), sequence: Sequence(sequence), response });
     }
     assert_eq!(world.core(leader).follower(&id).map(|view| view.matched), before);

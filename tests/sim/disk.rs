@@ -356,7 +356,7 @@ impl Disk {
                 while self.log.last().index > kept {
                     self.log.entries.pop_back();
                 }
-                self.hard_state = HardState { term: self.log.last().term, voted_for: None };
+                self.hard_state = HardState { term: self.log.last().term, ..HardState::default() };
             }
             Mutant::ConfigurationForgotten => {
                 for entry in &mut self.log.entries {

@@ -56,9 +56,7 @@ impl RaftCore {
         let undecided = self.configuration_index() > self.commit
             && self.votes_in(before)
             && !self.mutated(Mutant::UndecidedRemovalBars);
-        let may = self.votes_in(self.configuration())
-            || undecided
-            || self.mutated(Mutant::NonvoterCampaigns);
+        let may = self.votes_in(self.configuration()) || undecided || self.mutated(Mutant::NonvoterCampaigns);
         may && !self.disk_stalled()
     }
 

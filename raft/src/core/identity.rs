@@ -108,7 +108,8 @@ impl RaftCore {
             let Some(incarnation) = progress.incarnation else { continue };
             let held = progress.matched.min(self.commit);
             let known = self.witnessed.entry(id.clone()).or_insert((incarnation, held));
-            *known = if known.0 == incarnation { (incarnation, known.1.max(held)) } else { (incarnation, held) };
+            *known =
+                if known.0 == incarnation { (incarnation, known.1.max(held)) } else { (incarnation, held) };
         }
         let members = self.configurations.latest().1;
         self.witnessed.retain(|id, _| members.server(id).is_some());
@@ -147,7 +148,8 @@ impl RaftCore {
     /// `next` with the incarnation of every server that gets a vote in it.
     pub(super) fn name_voters(&self, mut next: Configuration) -> Configuration {
         let now = self.configuration();
-        let gaining: Vec<Server> = next.voters().filter(|server| !now.is_voter(&server.id)).cloned().collect();
+        let gaining: Vec<Server> =
+            next.voters().filter(|server| !now.is_voter(&server.id)).cloned().collect();
         for server in gaining {
             let incarnation = self.incarnation_of(&server.id).unwrap_or(server.incarnation);
             next = next.with(Server { incarnation, ..server });
@@ -212,7 +214,8 @@ impl RaftCore {
     /// Takes the vote from a voter that is not the one it was, and gives it to a non-voter that is to have it.
     pub(super) fn mend_members(&mut self) {
         self.answer_joining();
-        let due = matches!(&self.role, RoleState::Leader(leader) if leader.may_need_mending(self.configuration()));
+        let due =
+            matches!(&self.role, RoleState::Leader(leader) if leader.may_need_mending(self.configuration()));
         if !due || self.check_change(None).is_err() {
             return;
         }

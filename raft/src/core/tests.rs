@@ -428,7 +428,8 @@ fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
     let mut ask = |now: Time, transfer| {
         let request = Request::Vote { term: Term(2), last: EntryId::new(1, 1), transfer };
         let mut effects = Vec::new();
-        let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1), regard: None };
+        let input =
+            Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1), regard: None };
         core.step(now, input, &mut effects);
         core.hard_state().voted_for.is_some()
     };

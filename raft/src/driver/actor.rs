@@ -25,8 +25,8 @@ use super::views::Views;
 use super::waiters::Waiter;
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
-    Effect, Event, Input, Outcome, Peer, RaftCore, Regard, Refusal, ReplyToken, Request, RequestId, Response, Role,
-    Sequence, SnapshotMeta, Write,
+    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, Regard, ReplyToken, Request, RequestId, Response,
+    Role, Sequence, SnapshotMeta, Write,
 };
 use crate::error::{ProposeError, ReadError, SnapshotError};
 use crate::state_machine::StateMachine;

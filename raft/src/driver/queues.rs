@@ -60,12 +60,22 @@ pub(super) enum Command {
 
 /// What the threads report.
 pub(super) enum Report {
-    Persisted { through: WriteId },
-    StorageFailed { error: StorageError },
-    Applied { index: LogIndex },
-    Restored { last: EntryId },
+    Persisted {
+        through: WriteId,
+    },
+    StorageFailed {
+        error: StorageError,
+    },
+    Applied {
+        index: LogIndex,
+    },
+    Restored {
+        last: EntryId,
+    },
     SnapshotStarted,
-    SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
+    SnapshotTaken {
+        result: Result<SnapshotMeta, StorageError>,
+    },
     SnapshotReceived {
         from: Peer,
         request: Request,
@@ -73,7 +83,11 @@ pub(super) enum Report {
         responder: Responder,
         result: Result<(), StorageError>,
     },
-    SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
+    SnapshotUnsendable {
+        to: ServerId,
+        sequence: Sequence,
+        error: StorageError,
+    },
 }
 
 /// Takes what waits in a queue, up to `most` in all.

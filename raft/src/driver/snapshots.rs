@@ -50,7 +50,8 @@ impl Actor {
         let reports = self.report_sender.clone();
         tokio::task::spawn_blocking(move || {
             let result = store_snapshot(&*snapshots, &meta, &mut state);
-            let _ = reports.blocking_send(Report::SnapshotReceived { from, request, regard, responder, result });
+            let _ =
+                reports.blocking_send(Report::SnapshotReceived { from, request, regard, responder, result });
         });
     }
 

@@ -7,8 +7,8 @@ use std::str;
 
 use bytes::{Bytes, BytesMut};
 use raft_types::{
-    Configuration, EntryId, Incarnation, LogIndex, NAME_BYTES_MAX, Server, ServerAddress, ServerId, Suffrage, Term,
-    is_plain_name,
+    Configuration, EntryId, Incarnation, LogIndex, NAME_BYTES_MAX, Server, ServerAddress, ServerId, Suffrage,
+    Term, is_plain_name,
 };
 
 use super::wire::{
@@ -516,7 +516,11 @@ pub(crate) fn read_response(
             && frame.error.windows(NO_PRE_VOTE.len()).any(|part| part == NO_PRE_VOTE)
         {
             let incarnation = Incarnation::FOUNDER;
-            return Ok(Response::PreVote { term: Term(term.0.saturating_sub(1)), granted: true, incarnation });
+            return Ok(Response::PreVote {
+                term: Term(term.0.saturating_sub(1)),
+                granted: true,
+                incarnation,
+            });
         }
         return Err(Nonsense::PeerError(printable(&frame.error)));
     }

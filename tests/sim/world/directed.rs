@@ -85,8 +85,7 @@ impl World {
     pub fn inject(&mut self, from: usize, to: usize, request: Request) {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
-        let received =
-            Received {
+        let received = Received {
             from,
             epoch: u64::MAX,
             sequence: Sequence(u64::MAX),

@@ -80,7 +80,14 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request, regard: Regard) {
+    fn send(
+        &mut self,
+        node: usize,
+        to: &Peer,
+        sequence: raft::core::Sequence,
+        mut request: Request,
+        regard: Regard,
+    ) {
         let Some(target) = self.servers.iter().position(|server| server.peer == *to) else {
             return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
         };
@@ -132,7 +139,13 @@ impl World {
             return;
         }
         for delay in self.network.route(node, target) {
-            let received = Box::new(Received { from: node, epoch, sequence, request: request.clone(), regard: Some(regard) });
+            let received = Box::new(Received {
+                from: node,
+                epoch,
+                sequence,
+                request: request.clone(),
+                regard: Some(regard),
+            });
             let snapshot = snapshot.clone().map(Box::new);
             self.schedule(delay, Event::Deliver { node: target, received, snapshot });
         }
@@ -164,7 +177,8 @@ impl World {
         let server = &self.servers[node];
         let verdict = acks_durable::answers(server, before.term, &received, &response);
         self.judge("acks_durable", verdict);
-        if let (Request::Vote { .. }, Response::Vote { term, granted: true }) = (&received.request, &response)
+        if let (Request::Vote { .. }, Response::Vote { term, granted: true, .. }) =
+            (&received.request, &response)
         {
             let server = &self.servers[node];
             let candidate = &self.servers[received.from].peer.id;
@@ -197,9 +211,10 @@ impl World {
             (Some(Mutant::GrantForged), Response::Vote { term, granted: false, incarnation }) => {
                 Response::Vote { term, granted: true, incarnation }
             }
-            (Some(Mutant::AckForged), Response::Append { success: false, term, last_log, features, incarnation }) => {
-                Response::Append { success: true, term, last_log, features, incarnation }
-            }
+            (
+                Some(Mutant::AckForged),
+                Response::Append { success: false, term, last_log, features, incarnation },
+            ) => Response::Append { success: true, term, last_log, features, incarnation },
             (_, response) => response,
         }
     }

@@ -184,7 +184,12 @@ fn server(value: &Value) -> Result<Server, String> {
         other => return Err(format!("suffrage {other}")),
     };
     let incarnation = Incarnation(object.optional("Incarnation")?);
-    Ok(Server { id: object.text("ID")?.into(), address: object.text("Address")?.into(), suffrage, incarnation })
+    Ok(Server {
+        id: object.text("ID")?.into(),
+        address: object.text("Address")?.into(),
+        suffrage,
+        incarnation,
+    })
 }
 
 /// A JSON object whose keys are found in any case.

@@ -107,7 +107,8 @@ pub(super) fn put_start(out: &mut Vec<u8>, start: Start) {
 
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     let mut head = [0; 25];
-    let long = matches!(&entry.kind, EntryKind::Configuration(configuration) if has_identities(configuration));
+    let long =
+        matches!(&entry.kind, EntryKind::Configuration(configuration) if has_identities(configuration));
     head[0] = match entry.kind {
         EntryKind::Command => COMMAND,
         EntryKind::Noop => NOOP,
@@ -315,10 +316,11 @@ mod tests {
 
     fn configuration() -> impl Strategy<Value = Configuration> {
         let number = || prop_oneof![Just(0), any::<u64>()];
-        let server = (text(), text(), any::<bool>(), number()).prop_map(|(id, address, votes, incarnation)| {
-            let server = if votes { Server::voter(id, address) } else { Server::nonvoter(id, address) };
-            Server { incarnation: Incarnation(incarnation), ..server }
-        });
+        let server =
+            (text(), text(), any::<bool>(), number()).prop_map(|(id, address, votes, incarnation)| {
+                let server = if votes { Server::voter(id, address) } else { Server::nonvoter(id, address) };
+                Server { incarnation: Incarnation(incarnation), ..server }
+            });
         (proptest::collection::vec(server, 0..5), 0..5_usize, number()).prop_map(
             |(mut servers, leaving, epoch)| {
                 let outgoing = servers.split_off(leaving.min(servers.len()));

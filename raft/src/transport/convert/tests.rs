@@ -19,7 +19,10 @@ fn configuration() -> Configuration {
 #[test]
 fn identities_in_a_configuration_arrive_and_are_absent_where_there_are_none() {
     let plain = encode_configuration(&configuration());
-    assert!(!plain.windows(11).any(|part| part == b"Incarnation") && !plain.windows(5).any(|part| part == b"Epoch"));
+    assert!(
+        !plain.windows(11).any(|part| part == b"Incarnation")
+            && !plain.windows(5).any(|part| part == b"Epoch")
+    );
     let named = Server { incarnation: Incarnation(u64::MAX - 7), ..Server::voter("n3", "10.0.0.3:8300") };
     let joint = Configuration::joint(vec![named.clone()], vec![named, Server::voter("n1", "10.0.0.1:8300")]);
     for configuration in [configuration(), joint.clone(), joint.in_epoch(99)] {
@@ -182,14 +185,22 @@ fn staging_servers_do_not_vote() {
 fn a_server_without_pre_vote_consents() {
     let frame = || ResponseFrame::refused("raft: unexpected command");
     let consent = read_response(frame(), &"n2".into(), Some(Term(5)));
-    assert_eq!(consent, Ok(Response::PreVote { term: Term(4), granted: true, incarnation: Incarnation::FOUNDER }));
+    assert_eq!(
+        consent,
+        Ok(Response::PreVote { term: Term(4), granted: true, incarnation: Incarnation::FOUNDER })
+    );
     assert!(matches!(read_response(frame(), &"n2".into(), None), Err(Nonsense::PeerError(_))));
 }
 
 #[test]
 fn an_answer_of_another_server_counts_for_nothing() {
-    let response =
-        Response::Append { term: Term(1), success: true, last_log: LogIndex(9), features: Features::OURS, incarnation: Incarnation::FOUNDER };
+    let response = Response::Append {
+        term: Term(1),
+        success: true,
+        last_log: LogIndex(9),
+        features: Features::OURS,
+        incarnation: Incarnation::FOUNDER,
+    };
     assert_eq!(read_response(local().response(&response), &"n1".into(), None), Ok(response));
     let wrong = read_response(local().response(&response), &"n2".into(), None);
     assert!(matches!(wrong, Err(Nonsense::WrongServer { .. })), "{wrong:?}");
@@ -277,7 +288,13 @@ fn any_response() -> impl Strategy<Value = (Call, Response)> {
         |(term, yes, last_log, kind, incarnation)| match kind {
             0 => (
                 Call::AppendEntries,
-                Response::Append { term, success: yes, last_log, features: Features(term.0 % 2), incarnation },
+                Response::Append {
+                    term,
+                    success: yes,
+                    last_log,
+                    features: Features(term.0 % 2),
+                    incarnation,
+                },
             ),
             1 => (Call::RequestVote, Response::Vote { term, granted: yes, incarnation }),
             2 => (Call::RequestPreVote, Response::PreVote { term, granted: yes, incarnation }),

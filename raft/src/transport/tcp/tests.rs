@@ -125,7 +125,13 @@ fn append(prev: u64) -> Request {
 }
 
 const fn appended(last_log: u64) -> Response {
-    Response::Append { term: Term(1), success: true, last_log: LogIndex(last_log), features: Features::OURS, incarnation: LIFE }
+    Response::Append {
+        term: Term(1),
+        success: true,
+        last_log: LogIndex(last_log),
+        features: Features::OURS,
+        incarnation: LIFE,
+    }
 }
 
 async fn dial(node: &Node) -> TcpStream {
@@ -154,11 +160,20 @@ async fn every_kind_of_request_is_carried_and_answered() {
     let term = Term(3);
     let calls = [
         (Request::PreVote { term, last }, Response::PreVote { term, granted: true, incarnation: LIFE }),
-        (Request::Vote { term, last, transfer: true }, Response::Vote { term, granted: false, incarnation: LIFE }),
+        (
+            Request::Vote { term, last, transfer: true },
+            Response::Vote { term, granted: false, incarnation: LIFE },
+        ),
         (append(7), appended(11)),
         (
             Request::Append { term, prev: last, entries: Vec::new(), commit: LogIndex(8) },
-            Response::Append { term, success: false, last_log: LogIndex(2), features: Features(0), incarnation: LIFE },
+            Response::Append {
+                term,
+                success: false,
+                last_log: LogIndex(2),
+                features: Features(0),
+                incarnation: LIFE,
+            },
         ),
         (Request::Heartbeat { term, features: Features(0) }, appended(3)),
         (Request::TimeoutNow { term: None }, Response::TimeoutNow),
