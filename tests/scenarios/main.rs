@@ -4,6 +4,7 @@
 mod catalogue;
 mod elections;
 mod follower_reads;
+mod identity;
 mod joint;
 mod leases;
 mod membership;

@@ -141,6 +141,17 @@ pub enum Start {
 }
 
 impl Disk {
+    /// A copy of what is durable; `None` where the real stores hold it.
+    #[must_use]
+    pub fn copy(&self) -> Option<Self> {
+        self.files.is_none().then(|| Self {
+            hard_state: self.hard_state.clone(),
+            log: self.log.clone(),
+            snapshots: self.snapshots.clone(),
+            ..Self::default()
+        })
+    }
+
     /// The newest snapshot.
     #[must_use]
     pub fn newest(&self) -> Option<&Snapshot> {

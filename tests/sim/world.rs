@@ -5,6 +5,7 @@ mod aftermath;
 mod directed;
 mod ending;
 mod event;
+mod identity;
 mod operator;
 mod perform;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft::core::{Input, RaftCore, ReplyToken, Request, Role, Sequence};
+use raft::core::{Input, RaftCore, Regard, ReplyToken, Request, Role, Sequence};
 
 use super::World;
 use crate::check::liveness;
@@ -83,6 +83,11 @@ impl World {
 
     /// Hands a server a request that nobody sent, in the name of another.
     pub fn inject(&mut self, from: usize, to: usize, request: Request) {
+        self.inject_as(from, to, request, None);
+    }
+
+    /// The same, from a server that says what it takes the receiver for.
+    pub fn inject_as(&mut self, from: usize, to: usize, request: Request, regard: Option<Regard>) {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let received = Received {
@@ -90,11 +95,11 @@ impl World {
             epoch: u64::MAX,
             sequence: Sequence(u64::MAX),
             request: request.clone(),
-            regard: None,
+            regard,
         };
         let from = self.servers[from].peer.clone();
         self.servers[to].received.insert(reply, received);
-        self.step(to, Input::Request { from, request, reply, regard: None });
+        self.step(to, Input::Request { from, request, reply, regard });
     }
 
     /// Lets everything arrive that was kept back, however old it is by now.

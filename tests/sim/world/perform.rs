@@ -89,7 +89,7 @@ impl World {
         regard: Regard,
     ) {
         let Some(target) = self.servers.iter().position(|server| server.peer == *to) else {
-            return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
+            return self.miss(node, to, sequence);
         };
         if let Some(term) = request.term()
             && !matches!(request, Request::PreVote { .. })
@@ -149,6 +149,23 @@ impl World {
             let snapshot = snapshot.clone().map(Box::new);
             self.schedule(delay, Event::Deliver { node: target, received, snapshot });
         }
+    }
+
+    /// Nobody of that id is at that address: whoever is there refuses, or nobody answers (M12).
+    fn miss(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence) {
+        if !self.servers.iter().any(|server| server.peer.id == to.id) {
+            return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
+        }
+        let taken = self.servers.iter().position(|server| server.peer.address == to.address);
+        self.cover(if taken.is_some() {
+            "requests refused by another server"
+        } else {
+            "requests to an old address"
+        });
+        let epoch = self.servers[node].epoch;
+        self.servers[node].sent.insert(sequence, taken.unwrap_or(node));
+        let after = if taken.is_some() { 2 * self.options.delay.1 } else { self.options.request_timeout };
+        self.schedule(after, Event::GiveUp { node, epoch, sequence });
     }
 
     fn promise(&mut self, node: usize, term: raft::Term) {
