@@ -141,6 +141,17 @@ pub enum ChangeError {
         /// Which member.
         server: ServerId,
     },
+    /// The server to be given a vote has not answered, or has not caught up. It **is a non-voter by now**, and gets its vote
+    /// once it does. Calling again waits on; removing it stops that.
+    #[error("{server} is a non-voter; it gets its vote once it answers and has caught up")]
+    Unheard {
+        /// Which server.
+        server: ServerId,
+    },
+    /// Too few of the voters that would remain have answered this leader, or too many with other data than they voted with.
+    /// Certainly not applied; retry once they do.
+    #[error("too few of the voters that would remain have answered")]
+    VotersUnheard,
     /// Leadership was lost while the change waited. It **may** take effect yet: read the configuration before anything else.
     #[error("leadership was lost while the change waited; it may take effect yet")]
     OutcomeUnknown,
@@ -159,8 +170,9 @@ impl ChangeError {
             | Self::ChangeInProgress { .. }
             | Self::ConfigurationMoved { .. }
             | Self::NotSpoken { .. }
+            | Self::VotersUnheard
             | Self::Invalid(_) => false,
-            Self::OutcomeUnknown | Self::Stopped => true,
+            Self::Unheard { .. } | Self::OutcomeUnknown | Self::Stopped => true,
         }
     }
 }

@@ -157,6 +157,14 @@ impl RaftCore {
         next
     }
 
+    /// Whether a quorum of these voters has answered this leader as the ones that are meant. Otherwise the change would be
+    /// stuck, and with it the next one, which could take in anew whoever does not count.
+    pub(super) fn can_commit_with(&self, next: &Configuration) -> bool {
+        quorum::has_quorum(next, |server| {
+            self.incarnation_of(&server.id).is_some_and(|known| known == server.incarnation)
+        })
+    }
+
     fn incarnation_of(&self, id: &ServerId) -> Option<Incarnation> {
         match &self.role {
             _ if *id == self.me.id => Some(self.hard_state.incarnation),

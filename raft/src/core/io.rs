@@ -223,6 +223,9 @@ pub enum Refusal {
     },
     /// The leader did not confirm the read in time, or what it had committed did not get here in time. Retry.
     ReadUnconfirmed,
+    /// Too few of the voters that would remain have answered this leader as who they are meant to be: nothing could ever be
+    /// committed if they do not. Retry once they do.
+    VotersUnheard,
     /// This server has a log, a snapshot or a term already, or has met a running cluster.
     AlreadyBootstrapped,
     /// The target cannot take over: no voter, unknown, or the leader itself.
@@ -261,6 +264,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the leader {} has not shown that it answers for reads on other servers", leader.id)
             }
             Self::ReadUnconfirmed => f.write_str("the leader did not confirm the read in time"),
+            Self::VotersUnheard => f.write_str("too few of the voters that would remain have answered"),
             Self::AlreadyBootstrapped => f.write_str("this server already has Raft state"),
             Self::InvalidTarget => f.write_str("leadership can only go to another voter"),
             Self::TransferFailed => f.write_str("the target did not take over in time"),

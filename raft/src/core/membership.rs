@@ -149,7 +149,14 @@ impl RaftCore {
                 let index = self.configuration_index();
                 self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
             }
-            Ok(next) => self.begin_change(request, self.name_voters(next)),
+            Ok(next) => {
+                let next = self.name_voters(next);
+                if self.can_commit_with(&next) {
+                    self.begin_change(request, next);
+                } else {
+                    self.refuse(request, Refusal::VotersUnheard);
+                }
+            }
             Err(refusal) => self.refuse(request, refusal),
         }
     }
