@@ -90,7 +90,7 @@ impl RaftCore {
     /// What a request to this server says about it.
     pub(super) fn regard(&self, id: &ServerId) -> Regard {
         let configuration = self.configuration();
-        let named = configuration.server(id).map(|server| server.incarnation).unwrap_or_default();
+        let named = configuration.voter_or_member(id).map(|server| server.incarnation).unwrap_or_default();
         let progress = match &self.role {
             RoleState::Leader(leader) => leader.followers.get(id),
             RoleState::Follower | RoleState::Candidate(_) => None,
@@ -129,7 +129,7 @@ impl RaftCore {
     pub(super) fn meet(&mut self, from: &ServerId, sequence: Sequence, response: &Response) {
         let Some(incarnation) = response.incarnation() else { return };
         let (now, next) = (self.now, self.log.last().index.next());
-        let named = self.configuration().server(from).cloned();
+        let named = self.configuration().voter_or_member(from).cloned();
         let Some(progress) = self.leader_mut().and_then(|leader| leader.followers.get_mut(from)) else {
             return;
         };

@@ -510,7 +510,7 @@ impl RaftCore {
             incarnation: progress.incarnation,
             counted: self
                 .configuration()
-                .server(id)
+                .voter_or_member(id)
                 .is_some_and(|server| progress.incarnation == Some(server.incarnation)),
         })
     }

@@ -160,6 +160,13 @@ impl Configuration {
         self.electorates().any(|set| set.iter().any(is))
     }
 
+    /// The one with this id as a voter, in either set while joint, or else as whatever member it is.
+    #[must_use]
+    pub fn voter_or_member(&self, id: &ServerId) -> Option<&Server> {
+        let mut all = self.electorates().flatten();
+        all.find(|s| s.id == *id && s.suffrage == Suffrage::Voter).or_else(|| self.server(id))
+    }
+
     /// The sets of servers of which each must have a quorum of its voters: one, or two while joint.
     pub fn electorates(&self) -> impl Iterator<Item = &[Server]> {
         [self.servers.as_slice(), self.outgoing.as_slice()].into_iter().take(1 + usize::from(self.is_joint()))
