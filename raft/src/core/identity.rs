@@ -200,6 +200,9 @@ impl RaftCore {
 
     /// Answers whoever waits for a server to become a voter.
     pub(super) fn answer_joining(&mut self) {
+        if !matches!(&self.role, RoleState::Leader(leader) if !leader.joining.is_empty()) {
+            return;
+        }
         let (now, commit, index) = (self.now, self.commit, self.configuration_index());
         let members = self.configuration().clone();
         let Some(leader) = self.leader_mut() else { return };
@@ -219,7 +222,8 @@ impl RaftCore {
         self.out.extend(answers);
     }
 
-    /// Takes the vote from a voter that is not the one it was, and gives it to a non-voter that is to have it.
+    /// Takes the vote from a voter that is not the one it was, and gives it to a non-voter that is to have it. Called when
+    /// nothing else happens, so that nothing else is judged by two configurations in one step.
     pub(super) fn mend_members(&mut self) {
         self.answer_joining();
         let due =

@@ -259,7 +259,7 @@ impl RaftCore {
 
     fn dispatch(&mut self, input: Input) {
         match input {
-            Input::Tick => {}
+            Input::Tick => self.mend_members(),
             Input::Request { from, request, reply, regard } => self.on_request(from, request, reply, regard),
             Input::Response { from, sequence, response } => self.on_response(&from, sequence, response),
             Input::SendFailed { to, sequence } => self.on_send_failed(&to, sequence),

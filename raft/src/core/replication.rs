@@ -183,7 +183,6 @@ impl RaftCore {
             }
         }
         self.check_quorum();
-        self.mend_members();
         self.send_heartbeats();
         self.replicate_to_all();
     }
