@@ -173,9 +173,18 @@ impl RaftCore {
         }
     }
 
-    /// Whether this would give a vote to a server that has not answered this leader yet.
+    /// Whether this would give a vote to a server that does not answer this leader: which life of it would get the vote is
+    /// then not known.
     pub(super) fn is_unheard(&self, id: &ServerId) -> bool {
-        !self.configuration().is_voter(id) && self.incarnation_of(id).is_none()
+        let RoleState::Leader(leader) = &self.role else { return false };
+        let answers = |progress: &Progress| progress.incarnation.is_some() && self.is_present(progress);
+        !self.configuration().is_voter(id)
+            && *id != self.me.id
+            && !leader.followers.get(id).is_some_and(answers)
+    }
+
+    fn is_present(&self, progress: &Progress) -> bool {
+        self.now.since(progress.contact) <= self.config.election_timeout
     }
 
     /// A server that nobody has heard becomes a non-voter first and a voter once it has answered and caught up, so that it
@@ -244,8 +253,7 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return None };
         let progress = leader.followers.get(&server.id)?;
         let incarnation = progress.incarnation?;
-        let present = |progress: &Progress| self.now.since(progress.contact) <= self.config.election_timeout;
-        if !present(progress) {
+        if !self.is_present(progress) {
             return None;
         }
         match server.suffrage {
@@ -257,7 +265,7 @@ impl RaftCore {
                     ..server.clone()
                 });
                 let enough = quorum::has_quorum(&without, |other| {
-                    other.id == self.me.id || self.counted(leader, other).is_some_and(present)
+                    other.id == self.me.id || self.counted(leader, other).is_some_and(|progress| self.is_present(progress))
                 });
                 enough.then_some(without)
             }

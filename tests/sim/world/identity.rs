@@ -78,7 +78,7 @@ impl World {
                 Suffrage::Nonvoter => member.incarnation.is_founder(),
             });
             // A restored copy that was not found out is the same life.
-            if anew && !server.former.contains(&life) {
+            if anew && server.disk.hard_state.term.0 > 0 && !server.former.contains(&life) {
                 server.forgot = false;
                 mended += 1;
             }
