@@ -16,6 +16,9 @@ pub struct Config {
     /// no quorum for this long steps down. Default 400 ms; at least three heartbeat intervals. Lower fails over
     /// sooner and mistakes pauses for failures.
     pub election_timeout: Duration,
+    /// A leader that hears from no quorum for this long steps down; `None`, the default, means the election timeout. At least two
+    /// heartbeat intervals, at most the election timeout. Leases do not depend on it. (`LeaderLeaseTimeout` of hashicorp/raft.)
+    pub leader_lease_timeout: Option<Duration>,
     /// Ask before campaigning whether a majority would vote for us (Raft dissertation, section 9.6). Default true.
     pub pre_vote: bool,
     /// Entries in one append request. Default 1,024; at least 1.
@@ -42,7 +45,10 @@ pub struct Config {
     pub command_bytes_max: usize,
     /// Take a snapshot once this many entries were applied since the last. Default 16,384; at least 1.
     pub snapshot_threshold: u64,
-    /// Take a snapshot once the entries in memory hold this many bytes; at most half of it is kept behind one.
+    /// Look for `snapshot_threshold` this long, times a random factor of 1 to 2, after the last snapshot, so that the servers of a
+    /// cluster do not take theirs at the same time. Default 500 ms; zero looks all the time.
+    pub snapshot_interval: Duration,
+    /// Take a snapshot at once when the entries in memory hold this many bytes; at most half of it is kept behind one.
     /// Default 64 MiB.
     pub snapshot_threshold_bytes: usize,
     /// Entries kept behind a snapshot for followers that are a little late. Default 10,240.
@@ -51,6 +57,12 @@ pub struct Config {
     pub snapshots_retained: usize,
     /// Proposals that may wait in the queue before the core; beyond it they are refused as overloaded. Default 8,192.
     pub proposal_queue: usize,
+    /// Restore the state machine from the newest snapshot at the start. Default true. A state machine that keeps its state
+    /// itself, up to at least the snapshot, turns it off and gets only the entries after the snapshot.
+    pub restore_on_start: bool,
+    /// Stop the server once its removal from the cluster is committed. Default false: it goes on as a quiet follower that can
+    /// be added again.
+    pub shutdown_on_remove: bool,
     /// A leader whose write takes longer than this gives up leadership (catalogue D03). Default 5 s.
     pub disk_stall_limit: Duration,
 }
@@ -60,6 +72,7 @@ impl Default for Config {
         Self {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(400),
+            leader_lease_timeout: None,
             pre_vote: true,
             append_entries_max: 1024,
             append_bytes_max: 1 << 20,
@@ -71,10 +84,13 @@ impl Default for Config {
             uncommitted_bytes_max: 64 << 20,
             command_bytes_max: 8 << 20,
             snapshot_threshold: 16_384,
+            snapshot_interval: Duration::from_millis(500),
             snapshot_threshold_bytes: 64 << 20,
             trailing_logs: 10_240,
             snapshots_retained: 2,
             proposal_queue: 8_192,
+            restore_on_start: true,
+            shutdown_on_remove: false,
             disk_stall_limit: Duration::from_secs(5),
         }
     }
@@ -94,6 +110,12 @@ impl Config {
             "election_timeout",
             self.election_timeout >= 3 * self.heartbeat_interval,
             "at least three heartbeat intervals",
+        )?;
+        let lease = self.leader_lease_timeout.unwrap_or(self.election_timeout);
+        at_least(
+            "leader_lease_timeout",
+            lease >= 2 * self.heartbeat_interval && lease <= self.election_timeout,
+            "at least two heartbeat intervals and at most the election timeout",
         )?;
         at_least("append_entries_max", self.append_entries_max >= 1, "at least 1")?;
         at_least("inflight_max", self.inflight_max >= 1, "at least 1")?;
@@ -137,6 +159,8 @@ pub struct ReloadableConfig {
     pub election_timeout: Duration,
     /// As [`Config::snapshot_threshold`].
     pub snapshot_threshold: u64,
+    /// As [`Config::snapshot_interval`]; shows after the next snapshot.
+    pub snapshot_interval: Duration,
     /// As [`Config::snapshot_threshold_bytes`].
     pub snapshot_threshold_bytes: usize,
     /// As [`Config::trailing_logs`]; shows at the next snapshot.
@@ -149,6 +173,7 @@ impl From<&Config> for ReloadableConfig {
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             snapshot_threshold: config.snapshot_threshold,
+            snapshot_interval: config.snapshot_interval,
             snapshot_threshold_bytes: config.snapshot_threshold_bytes,
             trailing_logs: config.trailing_logs,
         }
@@ -163,9 +188,61 @@ impl ReloadableConfig {
             heartbeat_interval: self.heartbeat_interval,
             election_timeout: self.election_timeout,
             snapshot_threshold: self.snapshot_threshold,
+            snapshot_interval: self.snapshot_interval,
             snapshot_threshold_bytes: self.snapshot_threshold_bytes,
             trailing_logs: self.trailing_logs,
             ..config.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_has_a_message_of_its_own() {
+        type Spoil = fn(&mut Config);
+        let good = Config::default();
+        assert_eq!(good.validate(), Ok(()));
+        let millis = Duration::from_millis;
+        let cases: &[(Spoil, &str)] = &[
+            (|c| c.heartbeat_interval = Duration::ZERO, "heartbeat_interval must be at least 1ms"),
+            (
+                |c| c.election_timeout = 2 * c.heartbeat_interval,
+                "election_timeout must be at least three heartbeat intervals",
+            ),
+            (
+                |c| c.leader_lease_timeout = Some(c.heartbeat_interval),
+                "leader_lease_timeout must be at least two heartbeat intervals and at most the election timeout",
+            ),
+            (
+                |c| c.leader_lease_timeout = Some(2 * c.election_timeout),
+                "leader_lease_timeout must be at least two heartbeat intervals and at most the election timeout",
+            ),
+            (|c| c.append_entries_max = 0, "append_entries_max must be at least 1"),
+            (|c| c.inflight_max = 0, "inflight_max must be at least 1"),
+            (|c| c.uncommitted_bytes_max = 0, "uncommitted_bytes_max must be at least 1"),
+            (
+                |c| c.log_bytes_max = c.snapshot_threshold_bytes,
+                "log_bytes_max must be at least twice snapshot_threshold_bytes",
+            ),
+            (|c| c.clock_drift_permille = 500, "clock_drift_permille must be below 500"),
+            (|c| c.command_bytes_max = 0, "command_bytes_max must be at least 1"),
+            (|c| c.snapshot_threshold = 0, "snapshot_threshold must be at least 1"),
+            (|c| c.snapshots_retained = 0, "snapshots_retained must be at least 1"),
+            (|c| c.proposal_queue = 0, "proposal_queue must be at least 1"),
+            (
+                |c| c.disk_stall_limit = c.heartbeat_interval,
+                "disk_stall_limit must be at least the election timeout",
+            ),
+        ];
+        for (spoil, message) in cases {
+            let mut config = good.clone();
+            spoil(&mut config);
+            assert_eq!(config.validate().map_err(|error| error.to_string()), Err((*message).to_owned()));
+        }
+        let short = Config { leader_lease_timeout: Some(millis(100)), ..good };
+        assert_eq!(short.validate(), Ok(()));
     }
 }

@@ -58,10 +58,15 @@ pub enum ProposeError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Leadership was lost while the command waited. It **may** be applied yet: read before trying again.
+    /// Leadership was lost, or the server stopped, while the command waited. It **may** be applied yet: read before trying
+    /// again.
     #[error("leadership was lost while the command waited; it may be applied yet")]
     OutcomeUnknown,
-    /// The server was shut down or its store failed. The command may have been replicated if it was queued.
+    /// A snapshot from outside replaced the state while the command waited. Its effect is gone with the old state, unless
+    /// the restore fails: read before trying again.
+    #[error("a snapshot was restored while the command waited")]
+    AbortedByRestore,
+    /// The server was shut down or its store failed before it took the command. Certainly not applied.
     #[error("the server has stopped")]
     Stopped,
 }
@@ -71,8 +76,8 @@ impl ProposeError {
     #[must_use]
     pub const fn may_be_applied(&self) -> bool {
         match self {
-            Self::NotLeader { .. } | Self::Overloaded | Self::TooLarge { .. } => false,
-            Self::OutcomeUnknown | Self::Stopped => true,
+            Self::NotLeader { .. } | Self::Overloaded | Self::TooLarge { .. } | Self::Stopped => false,
+            Self::OutcomeUnknown | Self::AbortedByRestore => true,
         }
     }
 }
@@ -141,27 +146,31 @@ pub enum ChangeError {
         /// Which member.
         server: ServerId,
     },
-    /// The server to be given a vote has not answered, or has not caught up. It **is a non-voter by now**, and gets its vote
-    /// once it does. Calling again waits on; removing it stops that.
-    #[error("{server} is a non-voter; it gets its vote once it answers and has caught up")]
-    Unheard {
-        /// Which server.
-        server: ServerId,
-    },
     /// Too few of the voters that would remain have answered this leader, or too many with other data than they voted with.
     /// Certainly not applied; retry once they do.
     #[error("too few of the voters that would remain have answered")]
     VotersUnheard,
-    /// Leadership was lost while the change waited. It **may** take effect yet: read the configuration before anything else.
+    /// This server lags too far behind, or does not answer: as a voter it would stand in the way of every commit. It was
+    /// given no vote; if it was no member before, it is a non-voter now. A retry goes on from there.
+    #[error("{server} does not catch up: it is {behind} entries behind")]
+    NotCaughtUp {
+        /// Which server.
+        server: ServerId,
+        /// Entries that it misses.
+        behind: u64,
+    },
+    /// Leadership was lost, or the server stopped, while the change waited. It **may** take effect yet: read the
+    /// configuration before anything else.
     #[error("leadership was lost while the change waited; it may take effect yet")]
     OutcomeUnknown,
-    /// The server was shut down or its store failed. The change may have been replicated if it was queued.
+    /// The server was shut down or its store failed before it took the change. Certainly not applied.
     #[error("the server has stopped")]
     Stopped,
 }
 
 impl ChangeError {
-    /// Whether the change may have taken effect, or may do so yet. Otherwise it certainly did not.
+    /// Whether the change may have taken effect, or may do so yet. Otherwise it certainly did not, save that a server may have
+    /// become a non-voter ([`ChangeError::NotCaughtUp`]).
     #[must_use]
     pub const fn may_be_applied(&self) -> bool {
         match self {
@@ -171,8 +180,10 @@ impl ChangeError {
             | Self::ConfigurationMoved { .. }
             | Self::NotSpoken { .. }
             | Self::VotersUnheard
+            | Self::NotCaughtUp { .. }
+            | Self::Stopped
             | Self::Invalid(_) => false,
-            Self::Unheard { .. } | Self::OutcomeUnknown | Self::Stopped => true,
+            Self::OutcomeUnknown => true,
         }
     }
 }
@@ -193,6 +204,9 @@ pub enum TransferError {
     /// A hand-over is under way already. Retry in an election timeout.
     #[error("a leadership transfer is already in progress")]
     InProgress,
+    /// A snapshot from outside is being restored into the cluster. Nothing was changed; retry later.
+    #[error("a snapshot is being restored into the cluster")]
+    RestoreInProgress,
     /// The target did not take over in time; this server leads on. A retry is safe. The target may still campaign.
     #[error("the target did not take over in time")]
     Failed,
@@ -212,6 +226,55 @@ pub enum SnapshotError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The server was shut down or its store failed.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// Why a snapshot from outside was not restored.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// Ask the leader. Nothing was changed.
+    #[error("{}", not_leader(.leader.as_ref()))]
+    NotLeader {
+        /// The leader, as far as this server knows.
+        leader: Option<Peer>,
+    },
+    /// The leader has not committed an entry of its own term yet, or is handing over, or restores another snapshot. Nothing
+    /// was changed; retry later.
+    #[error("the leader is not ready to restore a snapshot")]
+    NotReady,
+    /// A change of members is not committed yet. Nothing was changed; retry later.
+    #[error("the configuration change at index {index} is not committed yet")]
+    ChangeInProgress {
+        /// Where it stands.
+        index: LogIndex,
+    },
+    /// The index that the snapshot claims leaves no room for more. Nothing was changed; a retry fails again.
+    #[error("no log can go on after the index that the snapshot claims")]
+    Invalid,
+    /// The state could not be read. Nothing was changed.
+    #[error("the state cannot be read: {0}")]
+    State(#[source] std::io::Error),
+    /// The state is longer or shorter than announced. Nothing was changed.
+    #[error("the state has not the announced size: {read} bytes came, {expected} were announced")]
+    WrongSize {
+        /// What was announced, in bytes.
+        expected: u64,
+        /// What came, in bytes; reading ended beyond what was announced.
+        read: u64,
+    },
+    /// The state could not be written. Nothing was changed; a retry is safe.
+    #[error("the state cannot be written: {0}")]
+    Write(#[source] std::io::Error),
+    /// The disk failed or is full. Nothing was changed; a retry is safe.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Leadership was lost, or the server stopped, before a quorum had the snapshot. It **may** be the state of the
+    /// cluster yet: read before trying again.
+    #[error("leadership was lost during the restore; it may take effect yet")]
+    OutcomeUnknown,
+    /// The server was shut down or its store failed before it began. Nothing was changed.
     #[error("the server has stopped")]
     Stopped,
 }

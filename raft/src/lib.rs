@@ -68,6 +68,7 @@ pub mod core;
 pub mod recovery;
 pub mod sessions;
 pub mod storage;
+pub mod testing;
 
 mod config;
 #[cfg(feature = "tokio")]
@@ -78,19 +79,21 @@ mod state_machine;
 #[cfg(feature = "tokio")]
 pub mod stream;
 #[cfg(feature = "tokio")]
+pub mod telemetry;
+#[cfg(feature = "tokio")]
 pub mod transport;
 
 pub use config::{Config, ConfigError, ReloadableConfig};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation, Observer,
-    PeerMetrics, Raft, RaftBuilder, Stats,
+    Applied, ConfigurationState, Executor, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation,
+    Observer, Operation, PeerMetrics, Proposed, Raft, RaftBuilder, Stats,
 };
 #[cfg(feature = "tokio")]
 pub use error::{
-    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, SnapshotError, StartError,
-    TransferError,
+    BootstrapError, ChangeError, ProposeError, ReadError, ReloadError, RestoreError, SnapshotError,
+    StartError, TransferError,
 };
 pub use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, Incarnation, LogIndex, Server,

@@ -244,6 +244,14 @@ fn snapshots_conform<S: SnapshotStore>(open: impl Fn() -> S) {
     // The same entry twice: the later one counts.
     save(&store, &meta(2, 4), b"again");
     assert_eq!(read(&store, EntryId::new(2, 4)), b"again");
+    // Removed with all its versions; what is not there is no error.
+    store.remove(EntryId::new(2, 4)).expect("removed");
+    store.remove(EntryId::new(2, 4)).expect("nothing to do");
+    drop(store);
+    let store = open();
+    assert!(matches!(store.open(EntryId::new(2, 4)), Err(StorageError::NoSnapshot { .. })));
+    let newest = store.latest().expect("readable").map(|meta| meta.last);
+    assert_ne!(newest, Some(EntryId::new(2, 4)));
 }
 
 #[test]

@@ -87,9 +87,10 @@ fn d12_an_old_copy_beside_a_live_leader_is_found_out_and_taken_in_anew() {
 fn d12_a_wiped_voter_does_not_count_and_is_taken_in_anew_by_itself() {
     let mut world = World::calm(3, 0);
     let (leader, subject, third) = three(&mut world);
+    world.network.cut(leader, third);
+    world.run_for(seconds(1));
     commit(&mut world, leader, 20);
     world.wipe(subject);
-    world.network.cut(leader, third);
     world.start(subject);
     world.run_for(seconds(1) / 5);
     let (value, read) = (world.propose(leader), world.read(leader));

@@ -6,7 +6,7 @@
 //! [`check`] are judged over all servers at once, including what would survive a crash at that moment.
 //!
 //! Read in this order: [`options`], [`world`], [`server`], [`clock`], [`network`], [`disk`], [`nemesis`], [`workload`],
-//! [`register`], [`check`], [`linearizable`], [`mutant`], [`swarm`].
+//! [`register`], [`pilot`], [`check`], [`linearizable`], [`spec`], [`mutant`], [`swarm`].
 //!
 //! **Not here.** Threads, sockets and files: the tests in `tests/live` use real ones.
 
@@ -19,9 +19,11 @@ pub mod mutant;
 pub mod nemesis;
 pub mod network;
 pub mod options;
+pub mod pilot;
 pub mod random;
 pub mod register;
 pub mod server;
+pub mod spec;
 pub mod swarm;
 pub mod workload;
 pub mod world;

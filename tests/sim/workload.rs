@@ -58,6 +58,8 @@ pub struct Workload {
     outcomes: BTreeMap<RequestId, Outcome>,
     /// Changes that expect a configuration which was not in force when they were asked for.
     stale: BTreeSet<RequestId>,
+    /// Until then clients only read.
+    pub(crate) quiet_until: Time,
     /// Transfers under way, and where.
     handing_over: BTreeMap<RequestId, usize>,
 }
@@ -75,6 +77,7 @@ impl Workload {
             pending: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             stale: BTreeSet::new(),
+            quiet_until: Time::ZERO,
             handing_over: BTreeMap::new(),
         }
     }
@@ -128,6 +131,12 @@ impl Workload {
         true
     }
 
+    /// Whether a server is handing leadership over.
+    #[must_use]
+    pub fn hands_over(&self, node: usize) -> bool {
+        self.handing_over.values().any(|at| *at == node)
+    }
+
     /// Whether nobody waits for anything.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -167,6 +176,10 @@ impl World {
         let leaders: Vec<usize> = up.iter().copied().filter(|node| self.servers[*node].leads()).collect();
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
+        }
+        if self.now < self.workload.quiet_until {
+            self.read(node);
+            return;
         }
         // A deposed leader that does not know it yet is where reads go wrong.
         if leaders.len() > 1 && chance(random, 600) {
@@ -213,7 +226,12 @@ impl World {
         }
     }
 
-    fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+    pub(crate) fn ask(
+        &mut self,
+        node: usize,
+        asked: Asked,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
         if self.servers[node].paused_until > self.now {
@@ -371,9 +389,14 @@ impl World {
                 let verdict = self.judge_change(node, request, *index);
                 self.judge("changes", verdict);
             }
-            Outcome::Bootstrapped | Outcome::Transferred => {}
+            // Nothing is restored from outside here: a state machine that goes back breaks every promise on purpose.
+            Outcome::Bootstrapped
+            | Outcome::Transferred
+            | Outcome::RestoreBegun { .. }
+            | Outcome::Restored { .. } => {}
         }
-        self.workload.outcomes.insert(request, outcome);
+        self.workload.outcomes.insert(request, outcome.clone());
+        self.hear_outcome(node, request, &outcome);
     }
 
     fn proposed(
@@ -531,6 +554,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",
+        Outcome::RestoreBegun { .. } | Outcome::Restored { .. } => "restores",
         Outcome::Refused(Refusal::NotLeader { .. }) => "refused: not leader",
         Outcome::Refused(Refusal::LeadershipLost) => "refused: leadership lost",
         Outcome::Refused(Refusal::TransferInProgress) => "refused: transfer in progress",

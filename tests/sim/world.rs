@@ -5,6 +5,8 @@ mod aftermath;
 mod directed;
 mod ending;
 mod event;
+mod fleet;
+mod flying;
 mod identity;
 mod operator;
 mod perform;
@@ -25,8 +27,10 @@ use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::options::Options;
+use crate::pilot::Fleet;
 use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
+use crate::spec::trace::{self, Heard, Made, Trace};
 use crate::workload::Workload;
 
 pub use event::Event;
@@ -75,6 +79,8 @@ pub struct World {
     pub network: Network,
     /// The checkers.
     pub checks: Checks,
+    /// The run in the words of the specification.
+    pub specification: Trace,
     /// What clients asked for.
     pub workload: Workload,
     /// What went wrong, if anything.
@@ -90,6 +96,8 @@ pub struct World {
     /// What was answered to injected requests, and by whom.
     pub said: Vec<(usize, Response)>,
     held: Vec<Event>,
+    /// Machines, applications and the runs of autopilot, where it flies.
+    pub fleet: Fleet,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
     pause_random: Random,
@@ -125,8 +133,10 @@ impl World {
             now: Time::from_millis(1),
             network: Network::new(&options),
             checks: Checks::default(),
+            specification: Trace::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
+            fleet: Fleet::new(options.seed),
             failure: None,
             coverage: BTreeMap::new(),
             filter: None,
@@ -166,6 +176,7 @@ impl World {
         if world.faults {
             world.schedule(world.options.fault_every, Event::Fault);
         }
+        world.start_fleet();
         world
     }
 
@@ -235,6 +246,8 @@ impl World {
     pub fn judge(&mut self, check: &'static str, verdict: Verdict) {
         if let Err(sentence) = verdict
             && self.failure.is_none()
+            // A core whose timers are stuck would go on for ever.
+            && self.options.only.is_none_or(|only| only == check || check == "timers")
         {
             self.trace(|| format!("FAILED {check}: {sentence}"));
             self.failure = Some(Failure { check, sentence, at: self.now });
@@ -300,6 +313,7 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
+            Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
                 // Nobody adds a server that was lost while the request waited in a socket.
                 let too_late =
@@ -320,12 +334,11 @@ impl World {
                     self.fault();
                 }
             }
-            Event::Cut { node, deaf_only } => {
+            Event::Strike(strike) => {
                 if self.faults {
-                    self.cut_off(node, deaf_only);
+                    self.strike(strike);
                 }
             }
-            Event::Reboot { node, leader } => self.reboot(node, leader),
             Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();
@@ -395,7 +408,10 @@ impl World {
             }
             self.judge_stored(node, &snapshot);
             match self.servers[node].disk.store(snapshot) {
-                Ok(Some(_)) => {}
+                Ok(Some(meta)) => {
+                    let verdict = self.specification.stored(node, &meta);
+                    self.judge("specification", verdict);
+                }
                 Ok(None) => {
                     self.cover("snapshots that could not be stored");
                     let after = self.options.delay.1;
@@ -467,6 +483,8 @@ impl World {
                 }
                 Err(sentence) => return self.judge("disk", Err(sentence)),
             }
+            let verdict = self.specification.synced(node, through, &self.servers[node].disk);
+            self.judge("specification", verdict);
         }
         if told {
             self.step(node, Input::Persisted { through });
@@ -495,11 +513,13 @@ impl World {
         }
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
+        let heard = trace::heard(&input);
         let mut effects = Vec::new();
         core.step(local, input, &mut effects);
         if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
             self.judge("stability", Err(sentence));
         }
+        let specified = self.specify(node, &heard, &effects);
         self.take_in(node, before, effects);
         // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
         if local == self.servers[node].clock.local(self.now) && self.servers[node].is_up() {
@@ -508,6 +528,14 @@ impl World {
             let verdict = self.checks.contact.stepped(&step, bound);
             self.judge("contact", verdict);
         }
+        self.judge("specification", specified);
+    }
+
+    /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
+    /// exactly what is wrong.
+    fn specify(&mut self, node: usize, heard: &Heard, effects: &[raft::core::Effect]) -> Verdict {
+        let SimServer { core: Some(core), received, .. } = &self.servers[node] else { return Ok(()) };
+        self.specification.stepped(heard, &Made { node, core, effects, received })
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
@@ -533,6 +561,7 @@ impl World {
         }
         self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
         self.plan_wake(node);
+        self.follow_leadership(node);
     }
 
     /// How long a leader may go without an answer of a quorum: it looks once a heartbeat interval, by its own clock.
@@ -575,6 +604,7 @@ impl World {
             base: server.log.base,
             entries: server.log.entries.iter().cloned().collect(),
         };
+        let specified = self.specification.restarts(node, &persisted);
         let mut effects = Vec::new();
         let mutant = self.options.mutant.and_then(Mutant::core);
         let me = server.peer.clone();
@@ -596,7 +626,10 @@ impl World {
                 if !effects.is_empty() {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
+                let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));
                 self.take_in(node, before, effects);
+                self.judge("specification", specified);
+                self.start_gossip(node);
             }
             Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),
         }

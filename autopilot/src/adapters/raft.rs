@@ -108,7 +108,8 @@ impl From<ChangeError> for ClusterError {
             ChangeError::ChangeInProgress { index } => Self::ChangeInProgress { index },
             ChangeError::ConfigurationMoved { index } => Self::ConfigurationMoved { index },
             ChangeError::Invalid(error) => Self::Invalid(error),
-            // A change that was queued when the server stopped may have been replicated.
+            lagging @ ChangeError::NotCaughtUp { .. } => Self::Refused { reason: lagging.to_string() },
+            stopped @ ChangeError::Stopped => Self::Unavailable { reason: stopped.to_string() },
             unknown => Self::OutcomeUnknown { reason: unknown.to_string() },
         }
     }
@@ -118,7 +119,7 @@ impl From<TransferError> for ClusterError {
     fn from(error: TransferError) -> Self {
         match error {
             TransferError::NotLeader { leader } => Self::NotLeader { leader: leader.map(|peer| peer.id) },
-            TransferError::InProgress => Self::NotReady,
+            TransferError::InProgress | TransferError::RestoreInProgress => Self::NotReady,
             TransferError::InvalidTarget => Self::Refused { reason: error.to_string() },
             unknown => Self::OutcomeUnknown { reason: unknown.to_string() },
         }

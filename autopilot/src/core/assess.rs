@@ -5,6 +5,7 @@ use std::time::Duration;
 use raft_types::{EntryId, LogIndex, ServerId, Term, Time};
 
 use super::inputs::{Inputs, ServerMemory};
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, HealthReason, NodeStatus, ServerHealth, ServerStats};
 
 /// The newest measurement of a server, with its time.
@@ -55,7 +56,9 @@ fn too_old(inputs: &Inputs, sample: &Sample) -> Option<HealthReason> {
     let limit = inputs.stats_age_max;
     match sample.at.map(|at| inputs.now.since(at)) {
         None => Some(HealthReason::NoStats { age: None, limit }),
-        Some(age) if age > limit => Some(HealthReason::NoStats { age: Some(age), limit }),
+        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
+            Some(HealthReason::NoStats { age: Some(age), limit })
+        }
         Some(_) => None,
     }
 }
@@ -74,7 +77,8 @@ pub(super) fn health_reasons(
     if leader.is_none() {
         reasons.push(HealthReason::NoLeader);
     }
-    if status != NodeStatus::Alive {
+    let taken_for_alive = status == NodeStatus::Unknown && mutated(Mutant::UnknownIsAlive);
+    if status != NodeStatus::Alive && !taken_for_alive {
         reasons.push(HealthReason::NotAlive { status });
     }
     if let Some(reason) = too_old(inputs, sample) {
@@ -85,7 +89,7 @@ pub(super) fn health_reasons(
     let limit = config.last_contact_threshold;
     match stats.last_contact {
         None => reasons.push(HealthReason::NoContact),
-        Some(last_contact) if last_contact > limit => {
+        Some(last_contact) if last_contact > limit && !mutated(Mutant::ContactIgnored) => {
             reasons.push(HealthReason::LastContact { last_contact, limit });
         }
         Some(_) => {}
@@ -95,7 +99,7 @@ pub(super) fn health_reasons(
         reasons.push(HealthReason::LastTerm { term: stats.last_term, leader: leader.term });
     }
     let behind = leader.index.ahead_of(stats.last_index);
-    if behind > config.max_trailing_logs {
+    if behind > config.max_trailing_logs && !mutated(Mutant::TrailingLogsIgnored) {
         reasons.push(HealthReason::TrailingLogs { behind, limit: config.max_trailing_logs });
     }
     reasons
@@ -109,7 +113,7 @@ pub(super) fn with_history(
 ) -> ServerHealth {
     let healthy = reasons.is_empty();
     let stable_since = match before {
-        Some(before) if before.healthy == healthy => before.since,
+        Some(before) if before.healthy == healthy || mutated(Mutant::StableSinceSticks) => before.since,
         _ => now,
     };
     ServerHealth { healthy, stable_since, reasons }
@@ -129,7 +133,14 @@ pub(super) fn stable_at(
     if !health.healthy {
         return Time::NEVER;
     }
-    if votes && health.stable_since.since(first_state_at) <= required {
+    if mutated(Mutant::NoProbation) {
+        return health.stable_since;
+    }
+    if mutated(Mutant::ProbationFromStart) {
+        return first_state_at + required;
+    }
+    let spared = votes || mutated(Mutant::EverybodySparedAtFirst);
+    if spared && health.stable_since.since(first_state_at) <= required {
         return health.stable_since;
     }
     health.stable_since + required

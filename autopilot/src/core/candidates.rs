@@ -6,6 +6,7 @@ use std::time::Duration;
 use raft_types::ServerId;
 
 use super::inputs::{Inputs, Mode};
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::safety::Safety;
 use crate::model::{Action, DeadClass, NodeStatus, Reason, ServerState, State, Step};
@@ -107,7 +108,8 @@ pub(crate) fn dead(state: &State) -> DeadServers {
     for server in state.servers.values() {
         let is_dead = match server.node_status {
             NodeStatus::Failed | NodeStatus::Left => true,
-            NodeStatus::Alive | NodeStatus::Unknown => false,
+            NodeStatus::Unknown => mutated(Mutant::UnknownIsDead),
+            NodeStatus::Alive => false,
         };
         if is_dead {
             let class = DeadClass::of(server.known, server.suffrage);
@@ -127,7 +129,8 @@ pub(super) fn removals(
     let state = input.state;
     let dead = dead(state);
     let in_general = application_doubt(inputs, state);
-    let switched_off = inputs.mode != Mode::Prune && !input.config.cleanup_dead_servers;
+    let clean = input.config.cleanup_dead_servers || mutated(Mutant::CleanupSwitchIgnored);
+    let switched_off = inputs.mode != Mode::Prune && !clean;
     let keep = policy.keep_failed(input, &dead);
     let mut candidates = Vec::new();
     for (class, ids) in &dead {
@@ -161,7 +164,7 @@ fn may_go(
     server: &ServerState,
     policy: &Policy<'_>,
 ) -> Result<(), Reason> {
-    if server.is_leader() {
+    if server.is_leader() && !mutated(Mutant::LeaderRemoved) {
         return Err(Reason::IsLeader);
     }
     if let Some(reason) = in_general {
@@ -180,18 +183,36 @@ fn may_go(
 }
 
 /// A restart, a lost gossip message and a member that the application has yet to hear of all look like death for a
-/// moment. Without being asked, autopilot removes only who has been down for as long as a server must be up to count;
-/// whoever left on purpose may go at once.
+/// moment. Without being asked, autopilot removes only who has been down for as long as a server must be up to count,
+/// and has not answered the leader for as long either: an application that is blind, or wrong, for longer must not cost a
+/// live server its place. Whoever left on purpose may go at once.
 fn grace(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState) -> Result<(), Reason> {
-    let left_on_purpose = server.known && server.node_status == NodeStatus::Left;
-    if inputs.mode == Mode::Prune || left_on_purpose {
+    let left_on_purpose =
+        (server.known || mutated(Mutant::StaleIsLeft)) && server.node_status == NodeStatus::Left;
+    if inputs.mode == Mode::Prune || left_on_purpose || mutated(Mutant::NoGrace) {
         return Ok(());
     }
+    let silent_for = silent_for(inputs, server);
+    if silent_for <= input.config.last_contact_threshold {
+        return Err(Reason::StillAnswers { last_contact: silent_for });
+    }
     let (required, down_for) = (input.stabilization(), inputs.now.since(server.health.stable_since));
-    match required.saturating_sub(down_for) {
+    match required.saturating_sub(down_for.min(silent_for)) {
         Duration::ZERO => Ok(()),
         left => Err(Reason::Grace { left, required }),
     }
+}
+
+/// How long ago it last answered the leader, as the engine saw it and as it was measured; for ever if it never did.
+fn silent_for(inputs: &Inputs, server: &ServerState) -> Duration {
+    if mutated(Mutant::AnswersIgnored) {
+        return Duration::MAX;
+    }
+    let engine = inputs.view.stats.get(&server.id).and_then(|stats| stats.last_contact);
+    let age = |at| inputs.now.since(at);
+    let measured =
+        server.stats.last_contact.zip(server.stats_at.map(age)).map(|(c, age)| c.saturating_add(age));
+    engine.into_iter().chain(measured).min().unwrap_or(Duration::MAX)
 }
 
 /// Why what the application says must not be trusted with a removal, if so: what it does not say proves nothing when
@@ -199,6 +220,9 @@ fn grace(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState) -> Re
 fn application_doubt(inputs: &Inputs, state: &State) -> Option<Reason> {
     if let Some(error) = &inputs.known.error {
         return Some(Reason::ApplicationError { error: error.clone() });
+    }
+    if mutated(Mutant::BlindApplicationTrusted) {
+        return None;
     }
     if inputs.known.servers.is_empty() {
         return Some(Reason::ApplicationKnowsNobody);

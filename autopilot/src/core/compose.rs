@@ -6,6 +6,7 @@ use raft_types::{EntryId, Server, ServerId, Suffrage, Time};
 
 use super::assess;
 use super::inputs::{Inputs, Memory, ServerMemory};
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use crate::model::{Config, NodeStatus, RaftState, ServerState, Severity, State, server_order};
 
@@ -83,7 +84,8 @@ fn server(
 fn summarise(state: &mut State) {
     let mut voters: Vec<&ServerState> = state.servers.values().filter(|server| server.is_voter()).collect();
     voters.sort_by(|a, b| server_order(a, b));
-    let healthy = voters.iter().filter(|server| server.health.healthy).count();
+    let alive = |server: &&&ServerState| server.health.healthy || mutated(Mutant::ToleranceCountsTheDead);
+    let healthy = voters.iter().filter(alive).count();
     state.quorum = voters.len() / 2 + 1;
     state.failure_tolerance = healthy.saturating_sub(state.quorum);
     let all_voters_healthy = !voters.is_empty() && healthy == voters.len();

@@ -4,6 +4,8 @@
 //! by safety) → plan (at most one step) → why each server does not vote yet. Nothing here reads a clock, asks anybody
 //! or performs anything.
 //!
+//! [`Run`] carries what one round leaves to the next.
+//!
 //! Not here: gathering the inputs and performing the step, which are the driver's.
 
 mod assess;
@@ -11,16 +13,21 @@ pub(crate) mod candidates;
 mod compose;
 mod explain;
 mod inputs;
+mod mutant;
 mod plan;
 mod policy;
 mod proposal;
 mod replay;
+mod run;
 mod safety;
 
 pub use explain::{Explanation, Fact, Topic, explain};
 pub use inputs::{CoolDown, Inputs, KnownServers, Memory, Mode, Round, ServerMemory};
+#[cfg(feature = "__mutants")]
+pub use mutant::{Mutant, with_mutant};
 pub use proposal::{Proposal, ProposedStep};
 pub use replay::{Record, ReplayedRound, replay};
+pub use run::{Run, everybody_answered, expected};
 pub use safety::{AddPlan, AddRefusal, plan_add};
 
 use raft_types::Time;

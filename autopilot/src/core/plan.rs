@@ -6,6 +6,7 @@ use raft_types::ServerId;
 
 use super::candidates::Candidate;
 use super::inputs::{CoolDown, Inputs, Mode};
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::safety::Safety;
 use crate::model::{
@@ -35,7 +36,9 @@ pub(super) fn plan(
     let gate = gate(inputs);
     let wishes_gate = match inputs.mode {
         _ if gate.is_some() => gate.clone(),
-        _ if !inputs.reconciliation_enabled => Some(Reason::ReconciliationDisabled),
+        _ if !inputs.reconciliation_enabled && !mutated(Mutant::SwitchIgnored) => {
+            Some(Reason::ReconciliationDisabled)
+        }
         Mode::Watch | Mode::Prune => Some(Reason::NextRound),
         Mode::Reconcile => None,
     };
@@ -58,13 +61,13 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
     if !view.is_leader || view.term != inputs.term {
         return Some(Reason::NotLeader);
     }
-    if inputs.config.is_none() {
+    if inputs.config.is_none() && !mutated(Mutant::ActsWithoutConfig) {
         return Some(Reason::NoConfig);
     }
     if !view.ready {
         return Some(Reason::LeaderNotReady);
     }
-    if !view.configuration_committed {
+    if !view.configuration_committed && !mutated(Mutant::ActsWhileChanging) {
         return Some(Reason::ChangeInProgress { index: view.configuration_index });
     }
     None

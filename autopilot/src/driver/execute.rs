@@ -3,12 +3,8 @@
 use raft_types::LogIndex;
 
 use super::task::Task;
-use crate::core::CoolDown;
 use crate::model::{Event, EventKind, PlannedStep, Reason, Step};
 use crate::ports::ClusterError;
-
-/// How many reconcile intervals a step that failed has to wait, so that other steps get their turn.
-const COOL_DOWN_INTERVALS: u32 = 2;
 
 impl Task {
     /// Performs the step on the configuration it was decided on, and waits for the outcome.
@@ -21,19 +17,13 @@ impl Task {
         tracing::info!(%step, %reason, code = reason.code(), "taking a step");
         match self.ports.perform(step.clone(), decided_on).await {
             Ok(index) => {
-                self.cool_down = None;
+                self.run.performed(self.now(), &step, None);
                 self.succeeded(step, reason, index).await;
                 Ok(index)
             }
             Err(error) => {
                 tracing::warn!(%step, %error, "the step failed");
-                if waits(&error) {
-                    self.cool_down = Some(CoolDown {
-                        step: step.clone(),
-                        until: self.now() + self.ports.intervals.reconcile * COOL_DOWN_INTERVALS,
-                        error: error.to_string(),
-                    });
-                }
+                self.run.performed(self.now(), &step, Some(&error));
                 let refused = Reason::EngineRefused { error: error.to_string() };
                 self.tell(EventKind::Failed, step.id().clone(), refused, None);
                 Err(error)
@@ -69,15 +59,4 @@ impl Task {
         // Nobody listening is no error.
         let _ = self.shared.events.send(event);
     }
-}
-
-/// Whether the same step should wait. Not where the engine only says that things moved on: the next round sees that.
-const fn waits(error: &ClusterError) -> bool {
-    !matches!(
-        error,
-        ClusterError::NotLeader { .. }
-            | ClusterError::NotReady
-            | ClusterError::ChangeInProgress { .. }
-            | ClusterError::ConfigurationMoved { .. }
-    )
 }

@@ -153,6 +153,12 @@ pub enum Reason {
     },
     /// The application cannot tell whether the server is alive; only dead servers are removed.
     StatusUnknown,
+    /// The application takes the server for dead, and it still answers the leader.
+    StillAnswers {
+        /// How long ago it did.
+        #[serde(with = "duration_text")]
+        last_contact: Duration,
+    },
     /// The cluster is not any more what the step was proposed for.
     Overtaken {
         /// Where the configuration stands now.
@@ -207,6 +213,7 @@ impl Reason {
             Self::ApplicationMissesLeader { .. } => "application-misses-leader",
             Self::ApplicationError { .. } => "application-error",
             Self::StatusUnknown => "status-unknown",
+            Self::StillAnswers { .. } => "still-answers",
             Self::Overtaken { .. } => "overtaken",
             Self::NotDead => "not-dead",
             Self::EngineRefused { .. } => "engine-refused",
@@ -270,6 +277,9 @@ impl fmt::Display for Reason {
             }
             Self::ApplicationError { error } => write!(f, "the application did not answer: {error}"),
             Self::StatusUnknown => f.write_str("the application cannot tell whether it is alive"),
+            Self::StillAnswers { last_contact } => {
+                write!(f, "it answered the leader {} ago", duration_text::short(*last_contact))
+            }
             Self::Overtaken { index } => {
                 write!(f, "the cluster is not what it was; the configuration stands at index {index}")
             }

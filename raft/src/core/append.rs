@@ -73,11 +73,12 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
-        let matched = LogIndex(prev.index.0 + entries.len() as u64);
-        if let Some(claimed) = self.contradiction(prev, &entries) {
-            self.ignore_contradiction(claimed, reply);
+        if self.denies_any(prev, &entries) {
+            // This server was left behind with a state that the others do not have; only a newer snapshot helps it.
+            self.out.push(Effect::Ignore { reply });
             return;
         }
+        let matched = LogIndex(prev.index.0 + entries.len() as u64);
         let Some(entries) = self.after_base(prev, entries) else {
             // All of it is compacted, so committed; as far as that can still be told it is equal.
             self.acknowledge(matched, reply);
@@ -93,9 +94,15 @@ impl RaftCore {
             self.respond_after_hard_state(reply, refusal);
             return;
         }
+        if self.is_full_for(&entries) {
+            // The commit index comes all the same, for only what is committed can be applied and make room.
+            self.commit_through(commit.min(at.index));
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         if !self.take_entries(entries) {
-            let claimed = self.log.last();
-            self.ignore_contradiction(claimed, reply);
+            // It contradicts what is committed; no leader of this cluster sends that.
+            self.out.push(Effect::Ignore { reply });
             return;
         }
         let known = if self.mutated(Mutant::CommitsUnmatched) { self.log.last().index } else { matched };
@@ -103,20 +110,25 @@ impl RaftCore {
         self.acknowledge(matched, reply);
     }
 
-    /// The entry of a request that stands where another one was compacted here, if its last one does.
-    fn contradiction(&self, prev: EntryId, entries: &[Entry]) -> Option<EntryId> {
-        let base = self.log.base();
-        let claimed = entries.iter().map(|entry| entry.id).chain([prev]);
-        claimed.into_iter().find(|id| id.index == base.index && id.index.0 > 0 && id.term != base.term)
+    fn denies_any(&self, prev: EntryId, entries: &[Entry]) -> bool {
+        let base = self.log.base().index;
+        let early = entries.iter().map(|entry| entry.id).take_while(|id| id.index <= base);
+        prev.index < base && std::iter::once(prev).chain(early).any(|id| self.denies(id))
     }
 
-    /// Ignores a request that contradicts what is committed here: no leader of this cluster sends that, so either its data
-    /// or this server's is of another one. Nothing may be overwritten, and somebody must look (catalogue P13).
-    pub(super) fn ignore_contradiction(&mut self, claimed: EntryId, reply: ReplyToken) {
-        if let Some(leader) = self.leader.as_ref().map(|leader| leader.id.clone()) {
-            self.out.push(Effect::Notify(Event::Contradicted { leader, claimed }));
-        }
-        self.out.push(Effect::Ignore { reply });
+    /// Whether there is no memory for more entries after the last one: the state machine or the snapshots do not keep up. The
+    /// leader tries again with each heartbeat.
+    ///
+    /// Only what is committed counts. It makes room by itself, while the rest may need the very next entry to be committed.
+    fn is_full_for(&self, entries: &[Entry]) -> bool {
+        let news = entries.iter().find(|entry| self.log.term_at(entry.id.index) != Some(entry.id.term));
+        news.is_some_and(|entry| entry.id.index > self.log.last().index)
+            && self.log.bytes() >= self.config.log_bytes_max
+            && self.log.bytes() - self.uncommitted_bytes_here() >= self.config.log_bytes_max
+    }
+
+    fn uncommitted_bytes_here(&self) -> usize {
+        self.log.iter_from(self.commit.next()).map(Entry::size).sum()
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.

@@ -12,6 +12,7 @@ use rand::RngExt;
 use super::io::{Effect, Event, Outcome, Peer, Refusal, ReplyToken, Sequence};
 use super::message::{EntryKind, Request, Response};
 use super::mutant::Mutant;
+use super::operator_restore::Restoring;
 use super::progress::Progress;
 use super::quorum;
 use super::role::{Candidate, Leader, Reader, RoleState};
@@ -30,6 +31,19 @@ impl RaftCore {
             self.run_leader_timers();
         } else if self.now >= self.election_deadline {
             self.start_election();
+        }
+    }
+
+    pub(super) fn on_campaign(&mut self) {
+        if !matches!(self.role, RoleState::Leader(_)) {
+            self.start_election();
+        }
+    }
+
+    pub(super) fn on_forget_leader(&mut self) {
+        if !matches!(self.role, RoleState::Leader(_)) && !self.config.lease_reads {
+            self.set_leader(None);
+            self.leader_contact = None;
         }
     }
 
@@ -168,7 +182,9 @@ impl RaftCore {
             uncommitted_bytes: 0,
             change: None,
             joining: Vec::new(),
+            catch_up: None,
             transfer: None,
+            restoring: None,
             reads: std::collections::VecDeque::new(),
             read_round: None,
             lease_void: false,
@@ -217,6 +233,10 @@ impl RaftCore {
             self.refuse(joining.request, Refusal::LeadershipLost);
         }
         if let Some((request, _)) = old.change.filter(|_| !self.mutated(Mutant::ChangeForgotten)) {
+            self.refuse(request, Refusal::LeadershipLost);
+        }
+        let restoring = old.restoring.as_ref().and_then(Restoring::request);
+        for request in restoring.into_iter().chain(old.catch_up.map(|catch_up| catch_up.request)) {
             self.refuse(request, Refusal::LeadershipLost);
         }
         let forgotten = self.mutated(Mutant::ReadsForgotten);
@@ -433,7 +453,9 @@ impl RaftCore {
             }
             self.counted(leader, server).map_or(Time::ZERO, |progress| progress.contact)
         });
-        let lost = contact.is_none_or(|contact| now.since(contact) > self.config.election_timeout);
+        let lost = contact.is_none_or(|contact| {
+            now.since(contact) > self.config.leader_lease_timeout.unwrap_or(self.config.election_timeout)
+        });
         if (lost && !self.mutated(Mutant::NoCheckQuorum)) || self.disk_stalled() {
             self.become_follower(self.hard_state.term, None);
         }
@@ -466,12 +488,17 @@ impl RaftCore {
             | Input::LeaseRead { request }
             | Input::Change { request, .. }
             | Input::ChangeMembership { request, .. }
+            | Input::AddVoter { request, .. }
+            | Input::BeginRestore { request, .. }
+            | Input::RestoreStored { request, .. }
             | Input::Transfer { request, .. } => self.refuse(*request, Refusal::StorageFailed),
             Input::Applied { index } => self.applied = self.applied.max(*index),
             Input::Tick
             | Input::Response { .. }
             | Input::SendFailed { .. }
             | Input::Persisted { .. }
+            | Input::Campaign
+            | Input::ForgetLeader
             | Input::StorageFailed
             | Input::SnapshotTaken { .. } => {}
         }

@@ -213,14 +213,18 @@ impl RaftCore {
             return;
         }
         let (now, commit, index) = (self.now, self.commit, self.configuration_index());
-        let members = self.configuration().clone();
+        let (members, last) = (self.configuration().clone(), self.log.last().index);
         let Some(leader) = self.leader_mut() else { return };
         let mut answers = Vec::new();
-        leader.joining.retain(|joining| {
+        let mut waiting = std::mem::take(&mut leader.joining);
+        waiting.retain(|joining| {
             let answer = if members.is_voter(&joining.id) {
                 (index <= commit).then_some(Outcome::Changed { index })
             } else if now >= joining.deadline || members.server(&joining.id).is_none() {
-                Some(Outcome::Refused(Refusal::Unheard { server: joining.id.clone() }))
+                let behind = last.ahead_of(
+                    leader.followers.get(&joining.id).map_or(LogIndex::ZERO, |progress| progress.matched),
+                );
+                Some(Outcome::Refused(Refusal::NotCaughtUp { server: joining.id.clone(), behind }))
             } else {
                 None
             };
@@ -228,6 +232,7 @@ impl RaftCore {
             answers.extend(answer.map(|outcome| Effect::Resolve { request: joining.request, outcome }));
             waits
         });
+        leader.joining = waiting;
         self.out.extend(answers);
     }
 
@@ -265,7 +270,8 @@ impl RaftCore {
                     ..server.clone()
                 });
                 let enough = quorum::has_quorum(&without, |other| {
-                    other.id == self.me.id || self.counted(leader, other).is_some_and(|progress| self.is_present(progress))
+                    other.id == self.me.id
+                        || self.counted(leader, other).is_some_and(|progress| self.is_present(progress))
                 });
                 enough.then_some(without)
             }

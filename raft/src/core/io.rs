@@ -139,6 +139,40 @@ pub enum Input {
         /// Refuse unless the configuration in force stands at this index.
         expected: Option<LogIndex>,
     },
+    /// Give a server its vote once it has the log; one that is no member becomes a non-voter first. Refused if it does not
+    /// catch up. For a voter the same as [`Input::Change`].
+    AddVoter {
+        /// Who asks.
+        request: RequestId,
+        /// The server.
+        id: ServerId,
+        /// Where it is reached.
+        address: ServerAddress,
+        /// Refuse unless the configuration in force stands at this index.
+        expected: Option<LogIndex>,
+    },
+    /// Make ready for a snapshot from outside that is to replace the state of the whole cluster.
+    BeginRestore {
+        /// Who asks.
+        request: RequestId,
+        /// The last index that the state in the snapshot knows of; zero if it knows of none.
+        above: LogIndex,
+    },
+    /// The snapshot of [`Outcome::RestoreBegun`] is durable here; or it is not, and is not waited for any more.
+    RestoreStored {
+        /// Who waits for the end of the restore.
+        request: RequestId,
+        /// Which snapshot.
+        last: EntryId,
+        /// Its size in bytes, if it was stored.
+        size: Option<u64>,
+    },
+    /// Campaign now instead of when the election timeout ends; asks for pre-votes first where those are on. A leader goes
+    /// on leading, and a server that may not vote does nothing.
+    Campaign,
+    /// Forget who leads and that it was heard, so that others may be elected at once. Does nothing on a leader, and none
+    /// where leases rest on the memory ([`Config::lease_reads`](crate::Config::lease_reads)).
+    ForgetLeader,
     /// Hand leadership over.
     Transfer {
         /// Who asks.
@@ -210,12 +244,17 @@ pub enum Refusal {
         /// Which member.
         server: ServerId,
     },
-    /// The server to be given a vote has not answered, or has not caught up. **It is a non-voter by now** and gets the vote
-    /// once it does; remove it to stop that.
-    Unheard {
+    /// The server does not catch up, or does not answer. It has no vote; it may have become a non-voter.
+    NotCaughtUp {
         /// Which server.
         server: ServerId,
+        /// Entries that it misses.
+        behind: u64,
     },
+    /// A snapshot from outside is being restored into the cluster. Retry later.
+    RestoreInProgress,
+    /// The snapshot from outside was not stored. Nothing was restored.
+    RestoreFailed,
     /// The leader that this server follows has not shown that it answers for reads on other servers. Ask it directly.
     ReadNotSpoken {
         /// The leader.
@@ -257,9 +296,11 @@ impl fmt::Display for Refusal {
             Self::NotSpoken { server } => {
                 write!(f, "{server} has not shown that it understands changes of several servers at once")
             }
-            Self::Unheard { server } => {
-                write!(f, "{server} is a non-voter; it gets its vote once it answers and has caught up")
+            Self::NotCaughtUp { server, behind } => {
+                write!(f, "{server} does not catch up: it is {behind} entries behind")
             }
+            Self::RestoreInProgress => f.write_str("a snapshot is being restored into the cluster"),
+            Self::RestoreFailed => f.write_str("the snapshot was not stored"),
             Self::ReadNotSpoken { leader } => {
                 write!(f, "the leader {} has not shown that it answers for reads on other servers", leader.id)
             }
@@ -299,6 +340,16 @@ pub enum Outcome {
     Changed {
         /// Where the new configuration stands.
         index: LogIndex,
+    },
+    /// Store the snapshot from outside under this identity, then report [`Input::RestoreStored`].
+    RestoreBegun {
+        /// What it is to stand for; the size is not known yet.
+        meta: SnapshotMeta,
+    },
+    /// The snapshot from outside is the state of the cluster.
+    Restored {
+        /// As which entry.
+        last: EntryId,
     },
     /// The first configuration is durable.
     Bootstrapped,
@@ -414,13 +465,6 @@ pub enum Event {
     StartedOver {
         /// The incarnation that begins here.
         incarnation: Incarnation,
-    },
-    /// A leader contradicts what is committed here, so this or its data is not of this cluster. Its request was ignored.
-    Contradicted {
-        /// The leader.
-        leader: ServerId,
-        /// What it says was committed.
-        claimed: EntryId,
     },
     /// The leader's first own entry is committed: it may change members and serve reads.
     Ready {

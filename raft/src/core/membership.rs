@@ -143,7 +143,7 @@ impl RaftCore {
         }
     }
 
-    fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
+    pub(super) fn begin_or_refuse(&mut self, request: RequestId, next: Result<Configuration, Refusal>) {
         match next {
             Ok(next) if next == *self.configuration() => {
                 let index = self.configuration_index();
@@ -167,6 +167,9 @@ impl RaftCore {
         if leader.transfer.is_some() {
             return Err(Refusal::TransferInProgress);
         }
+        if self.is_restoring() {
+            return Err(Refusal::RestoreInProgress);
+        }
         // Without an entry of its own term committed a leader may not know of a change that is (catalogue M01).
         if !leader.ready && !self.mutated(Mutant::ChangesBeforeReady) {
             return Err(Refusal::NotReady);
@@ -187,6 +190,16 @@ impl RaftCore {
         if let Some(leader) = self.leader_mut() {
             leader.change = Some((request, index));
         }
+        self.spread_change();
+    }
+
+    /// Makes a change that nobody waits for.
+    pub(super) fn start_change(&mut self, next: Configuration) {
+        self.append_configuration(next);
+        self.spread_change();
+    }
+
+    fn spread_change(&mut self) {
         self.replicate_to_all();
         // Fewer voters may be enough for what is waiting (catalogue M14).
         self.advance_commit();

@@ -10,9 +10,10 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `identity`, `transfer`, `read`, `follower_read`, `snapshot`.
+//! `membership`, `identity`, `catch_up`, `transfer`, `read`, `follower_read`, `snapshot`, `operator_restore`.
 
 mod append;
+mod catch_up;
 mod election;
 mod follower_read;
 mod identity;
@@ -21,12 +22,14 @@ mod log;
 mod membership;
 mod message;
 mod mutant;
+mod operator_restore;
 mod progress;
 mod quorum;
 mod read;
 mod replication;
 mod role;
 mod snapshot;
+mod status;
 mod transfer;
 mod writes;
 
@@ -43,6 +46,7 @@ pub use io::{
 pub use message::{Entry, EntryKind, Features, Regard, Request, Response, SnapshotMeta};
 #[cfg(feature = "__mutants")]
 pub use mutant::Mutant;
+pub use status::{FollowerView, Status};
 
 use follower_read::FollowerReads;
 use identity::Witnessed;
@@ -80,23 +84,6 @@ pub struct RestoreError {
     pub base: EntryId,
     /// The last entry in the snapshot; zero without one.
     pub snapshot: EntryId,
-}
-
-/// What a leader knows of a follower, for observers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FollowerView {
-    /// The last entry known to be durable there and equal to the leader's.
-    pub matched: EntryId,
-    /// When the newest answered request was sent.
-    pub contact: Time,
-    /// Whether it has answered anything in this leader's term yet.
-    pub heard: bool,
-    /// Whether a snapshot is on its way to it.
-    pub snapshotting: bool,
-    /// Which life of its data answers; `None` while none has in this leader's term.
-    pub incarnation: Option<Incarnation>,
-    /// Whether its answers count, in so far as it votes: it is the one that the configuration means.
-    pub counted: bool,
 }
 
 /// One server's consensus state.
@@ -183,7 +170,11 @@ impl RaftCore {
         // A leader's snapshot was stored, and a crash came before it was noted whose it is.
         let nameless = hard_state.term == Term(0) && snapshot.is_some();
         // A log that was written was written in a term that had been made durable before.
-        hard_state.term = hard_state.term.max(log.last().term).max(snapshot_last.term);
+        let newest = log.last().term.max(snapshot_last.term);
+        if newest > hard_state.term {
+            // No vote was given in a term that was not durable yet.
+            hard_state = HardState { term: newest, voted_for: None, ..hard_state };
+        }
         let durable = log.last().index;
         let mut core = Self {
             configurations: Configurations::recompute(
@@ -277,7 +268,14 @@ impl RaftCore {
             Input::ChangeMembership { request, changes, expected } => {
                 self.on_change_membership(request, &changes, expected);
             }
+            Input::AddVoter { request, id, address, expected } => {
+                self.on_add_voter(request, id, address, expected);
+            }
             Input::Transfer { request, to } => self.on_transfer(request, to),
+            Input::BeginRestore { request, above } => self.on_begin_restore(request, above),
+            Input::RestoreStored { request, last, size } => self.on_restore_stored(request, last, size),
+            Input::Campaign => self.on_campaign(),
+            Input::ForgetLeader => self.on_forget_leader(),
         }
     }
 
@@ -420,6 +418,12 @@ impl RaftCore {
         matches!(&self.role, RoleState::Leader(leader) if leader.ready)
     }
 
+    /// The first entry that is not compacted; one after the last if there is none.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        self.log.base().index.next()
+    }
+
     /// Until when nobody else can lead, by this server's clock, as far as this leader knows; `None` for all others, for a
     /// leader that may not rely on it, and without [`Config::lease_reads`].
     #[must_use]
@@ -494,25 +498,6 @@ impl RaftCore {
     #[must_use]
     pub const fn log_bytes(&self) -> usize {
         self.log.bytes()
-    }
-
-    /// What the leader knows of a follower; `None` unless this is the leader and knows it.
-    #[must_use]
-    pub fn follower(&self, id: &ServerId) -> Option<FollowerView> {
-        let RoleState::Leader(leader) = &self.role else { return None };
-        let progress = leader.followers.get(id)?;
-        let term = self.log.term_at(progress.matched).unwrap_or_default();
-        Some(FollowerView {
-            matched: EntryId { term, index: progress.matched },
-            contact: progress.contact,
-            heard: progress.acknowledged > Sequence(0),
-            snapshotting: progress.mode == progress::Mode::Snapshot,
-            incarnation: progress.incarnation,
-            counted: self
-                .configuration()
-                .voter_or_member(id)
-                .is_some_and(|server| progress.incarnation == Some(server.incarnation)),
-        })
     }
 
     /// Whether [`Input::StorageFailed`] was seen.

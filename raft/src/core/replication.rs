@@ -7,6 +7,7 @@ use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
 use super::message::{Entry, EntryKind, Features, Regard, Request};
 use super::mutant::Mutant;
+use super::operator_restore::Restoring;
 use super::progress::{Mode, Sent};
 use super::quorum;
 use super::role::{Leader, RoleState};
@@ -58,6 +59,9 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return Err(self.not_leader()) };
         if leader.transfer.is_some() && !self.mutated(Mutant::WritesDuringTransfer) {
             return Err(Refusal::TransferInProgress);
+        }
+        if matches!(leader.restoring, Some(Restoring::Storing { .. })) {
+            return Err(Refusal::RestoreInProgress);
         }
         let full = leader.uncommitted_bytes >= self.config.uncommitted_bytes_max
             || self.log.bytes() >= self.config.log_bytes_max;
@@ -185,6 +189,7 @@ impl RaftCore {
         self.check_quorum();
         self.send_heartbeats();
         self.replicate_to_all();
+        self.continue_catch_up();
     }
 
     /// Starts a round of heartbeats out of turn, so that a read need not wait for the next one.
@@ -224,6 +229,7 @@ impl RaftCore {
                 self.advance_commit();
                 self.replicate(from);
                 self.continue_transfer(from);
+                self.continue_catch_up();
             }
             Some(Sent::Append { prev, .. }) => {
                 let next = LogIndex(last_log.0.saturating_add(1)).min(prev).max(LogIndex(1));
@@ -318,7 +324,9 @@ impl RaftCore {
             self.out.push(Effect::Notify(Event::Ready { term }));
             self.start_read_round();
         }
+        self.finish_restore();
         self.finish_change();
         self.replicate_to_all();
+        self.continue_catch_up();
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use raft_types::{Incarnation, LogIndex, ServerId, Time};
 
+use super::catch_up::CatchUp;
 use super::io::{ReplyToken, RequestId, Role, Sequence};
+use super::operator_restore::Restoring;
 use super::progress::Progress;
 
 #[derive(Debug)]
@@ -47,7 +49,10 @@ pub(super) struct Leader {
     pub(super) change: Option<(RequestId, LogIndex)>,
     /// Who waits for a server to become a voter that has not answered yet.
     pub(super) joining: Vec<Joining>,
+    /// The server that is being brought up to date before it may vote.
+    pub(super) catch_up: Option<CatchUp>,
     pub(super) transfer: Option<Transfer>,
+    pub(super) restoring: Option<Restoring>,
     pub(super) reads: VecDeque<PendingRead>,
     /// The first request number of the read round under way.
     pub(super) read_round: Option<Sequence>,

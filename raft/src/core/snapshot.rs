@@ -71,8 +71,11 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
-        if self.denies(meta.last) {
-            self.ignore_contradiction(meta.last, reply);
+        let other = self.log.term_at(meta.last.index).is_some_and(|term| term != meta.last.term);
+        let unchecked = self.mutated(Mutant::SnapshotIdentityUnchecked);
+        if meta.last.index <= self.commit && (other || self.denies(meta.last)) && !unchecked {
+            // What is committed here has another identity; no leader of this cluster sends that (catalogue P13).
+            self.out.push(Effect::Ignore { reply });
             return;
         }
         if meta.last.index > self.commit || self.mutated(Mutant::OlderSnapshotInstalled) {
@@ -94,18 +97,6 @@ impl RaftCore {
         let effect = Effect::Respond { reply, response };
         let last = self.log.last().index;
         self.out.extend(self.writes.after_entries(last, effect));
-    }
-
-    /// Whether another entry than a snapshot's last one is committed in its place (catalogue P13).
-    fn denies(&self, last: EntryId) -> bool {
-        let here = if last.index == self.snapshot_last().index {
-            Some(self.snapshot_last().term)
-        } else {
-            self.log.term_at(last.index)
-        };
-        last.index <= self.commit
-            && here.is_some_and(|term| term != last.term)
-            && !self.mutated(Mutant::SnapshotIdentityUnchecked)
     }
 
     /// Whether this log does not hold a snapshot's last entry.

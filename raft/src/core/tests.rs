@@ -570,3 +570,365 @@ fn a_failed_store_silences_a_server_whose_election_timer_is_due_at_that_moment()
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{effects:?}");
     assert_eq!(net.core("b").role(), Role::Follower);
 }
+
+fn add_voter(net: &mut Net, id: &str) -> RequestId {
+    let leader = net.leader();
+    net.request(&leader, |request| Input::AddVoter {
+        request,
+        id: id.into(),
+        address: format!("{id}:1").into(),
+        expected: None,
+    })
+}
+
+#[test]
+fn a_server_that_is_no_member_gets_its_vote_once_it_has_the_log() {
+    let mut net = Net::new(&["a"], &["b"]);
+    net.pass(100);
+    for _ in 0..50 {
+        net.propose("a");
+    }
+    let request = add_voter(&mut net, "b");
+    let index = net.core("a").configuration_index();
+    assert_eq!(net.outcomes.get(&request), Some(&Outcome::Changed { index }));
+    assert!(net.core("a").configuration().is_voter(&"b".into()));
+    let (_, before) = net.core("a").configuration_at(index.previous());
+    assert_eq!(before.server(&"b".into()).map(|s| s.suffrage), Some(raft_types::Suffrage::Nonvoter));
+    assert!(net.core("b").last().index >= index);
+}
+
+/// Catalogue M06.
+#[test]
+fn a_server_that_never_answers_gets_no_vote_and_costs_nothing() {
+    let mut net = Net::new(&["a", "b"], &["n"]);
+    net.pass(200);
+    net.isolated.push("n".into());
+    let request = add_voter(&mut net, "n");
+    let other = add_voter(&mut net, "n");
+    assert!(
+        matches!(net.outcomes[&other], Outcome::Refused(Refusal::ChangeInProgress { .. })),
+        "one at a time"
+    );
+    for _ in 0..20 {
+        net.pass(100);
+        let before = net.core("a").commit_index();
+        net.propose("a");
+        assert!(net.core("a").commit_index() > before, "it never stands in the way");
+    }
+    let meanwhile =
+        net.change("a", ConfigurationChange::AddNonvoter { id: "x".into(), address: "x:1".into() });
+    assert!(matches!(net.outcomes[&meanwhile], Outcome::Changed { .. }), "other changes go on");
+    assert_eq!(net.outcomes.get(&request), None);
+    net.pass(3000);
+    let Outcome::Refused(Refusal::NotCaughtUp { server, behind }) = &net.outcomes[&request] else {
+        panic!("{:?}", net.outcomes[&request]);
+    };
+    assert_eq!((server.as_str(), *behind), ("n", net.core("a").last().index.0));
+    assert!(!net.core("a").configuration().is_voter(&"n".into()));
+    assert_eq!((net.leader(), net.core("a").term()), ("a".to_owned(), Term(2)));
+}
+
+#[test]
+fn a_server_that_is_too_slow_gets_no_vote_after_ten_rounds() {
+    let mut net = Net::new(&["a"], &["b"]);
+    net.pass(100);
+    net.stalled.push("b".into());
+    let request = add_voter(&mut net, "b");
+    let mut rounds = 0;
+    while !net.outcomes.contains_key(&request) {
+        // What comes in one round is durable there only in the next, and each is longer than an election timeout.
+        let writes = std::mem::take(&mut net.writes);
+        net.propose("a");
+        net.pass(500);
+        for (id, through) in writes {
+            net.queue.push_back((id, Input::Persisted { through }));
+        }
+        net.run();
+        rounds += 1;
+        assert!(rounds < 30, "it is given up");
+    }
+    assert!(
+        matches!(&net.outcomes[&request], Outcome::Refused(Refusal::NotCaughtUp { .. })),
+        "{rounds} rounds"
+    );
+    assert!(rounds >= 10, "{rounds} rounds");
+}
+
+#[test]
+fn catching_up_ends_with_the_leadership_or_the_membership() {
+    let mut net = Net::new(&["a", "b", "c"], &["n"]);
+    net.pass(200);
+    net.isolated.push("n".into());
+    let request = add_voter(&mut net, "n");
+    net.change("a", ConfigurationChange::RemoveServer { id: "n".into() });
+    assert!(matches!(net.outcomes[&request], Outcome::Refused(Refusal::ConfigurationMoved { .. })));
+    let request = add_voter(&mut net, "n");
+    net.isolated.push("a".into());
+    net.pass(2000);
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::LeadershipLost));
+}
+
+/// Catalogue M15.
+#[test]
+fn voters_that_lag_far_behind_are_named() {
+    let mut net = Net::new(&["a", "b", "c"], &["d"]);
+    net.pass(200);
+    let remove = |id: &str| ConfigurationChange::RemoveServer { id: id.into() };
+    assert_eq!(net.core("a").lagging_voter(&[remove("b"), remove("c")]), None);
+    net.change("a", ConfigurationChange::AddNonvoter { id: "d".into(), address: "d:1".into() });
+    assert_eq!(net.core("a").lagging_voter(&[voter("d"), remove("c")]), None, "it has everything");
+    net.isolated.extend(["c".into(), "d".into()]);
+    for _ in 0..1100 {
+        net.propose("a");
+    }
+    let core = net.core("a");
+    assert_eq!(core.lagging_voter(&[remove("b")]), Some(("c".into(), 1100)), "no quorum without it");
+    assert_eq!(core.lagging_voter(&[remove("c")]), None, "the others go on");
+    assert_eq!(core.lagging_voter(&[voter("d"), remove("c")]), Some(("d".into(), 1100)));
+}
+
+fn restore(net: &mut Net, above: u64) -> (SnapshotMeta, RequestId) {
+    let leader = net.leader();
+    let begun = net.request(&leader, |request| Input::BeginRestore { request, above: LogIndex(above) });
+    let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() else {
+        panic!("{:?}", net.outcomes[&begun]);
+    };
+    let last = meta.last;
+    let request = net.request(&leader, |request| Input::RestoreStored { request, last, size: Some(7) });
+    (meta, request)
+}
+
+/// Catalogue P06 and D15.
+#[test]
+fn a_restore_reaches_everybody_above_every_index_and_keeps_the_configuration() {
+    let mut net = Net::new(&["a", "b", "c"], &["n"]);
+    net.pass(200);
+    net.change("a", ConfigurationChange::AddNonvoter { id: "n".into(), address: "n:1".into() });
+    for above in [0, 5_000] {
+        let (before, configuration) = (net.core("a").last(), net.core("a").configuration_index());
+        let (meta, request) = restore(&mut net, above);
+        assert_eq!(meta.last.index, LogIndex(before.index.0.max(above) + 1));
+        assert_eq!(net.outcomes[&request], Outcome::Restored { last: meta.last });
+        net.propose("a");
+        net.pass(200);
+        for core in net.cores.values() {
+            assert_eq!(core.snapshot().map(|s| s.last), Some(meta.last));
+            assert_eq!(core.last().index, LogIndex(meta.last.index.0 + 2), "no gap");
+            assert_eq!(core.commit_index(), core.last().index);
+            assert_eq!(core.configuration_index(), configuration);
+            assert_eq!(core.configuration().servers().len(), 4);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_appended_read_or_changed_while_a_restore_is_under_way() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let last = net.core("a").last();
+    let begun = net.request("a", |request| Input::BeginRestore { request, above: LogIndex(0) });
+    let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() else { panic!() };
+    let refused = Outcome::Refused(Refusal::RestoreInProgress);
+    let proposal = net.propose("a");
+    let change = net.change("a", voter("x"));
+    let transfer = net.request("a", |request| Input::Transfer { request, to: None });
+    let again = net.request("a", |request| Input::BeginRestore { request, above: LogIndex(0) });
+    for request in [proposal, change, transfer, again] {
+        assert_eq!(net.outcomes[&request], refused);
+    }
+    let first = meta.last;
+    let failed = net.request("a", |request| Input::RestoreStored { request, last: first, size: None });
+    assert_eq!(net.outcomes[&failed], Outcome::Refused(Refusal::RestoreFailed));
+    assert_eq!(net.core("a").last(), last, "nothing happened");
+    net.propose("a");
+
+    let begun = net.request("a", |request| Input::BeginRestore { request, above: LogIndex(0) });
+    let Outcome::RestoreBegun { meta: second } = net.outcomes[&begun].clone() else { panic!() };
+    assert!(second.last > meta.last);
+    net.snapshots_travel = true;
+    let late = net.request("a", |request| Input::RestoreStored { request, last: first, size: Some(7) });
+    assert_eq!(net.outcomes[&late], Outcome::Refused(Refusal::RestoreFailed), "it was given up");
+    let last = second.last;
+    let taken = net.request("a", |request| Input::RestoreStored { request, last, size: Some(7) });
+    let read = net.request("a", |request| Input::Read { request });
+    assert_eq!((net.outcomes.get(&taken), net.outcomes.get(&read)), (None, None), "no quorum has it yet");
+    assert!(!net.core("a").is_ready());
+}
+
+/// A leader takes a snapshot from outside and fails before anybody has it; the others go on without it.
+#[test]
+fn a_server_left_behind_by_a_restore_acknowledges_nothing_until_it_has_a_newer_snapshot() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.isolated.push("a".into());
+    let (meta, request) = restore(&mut net, 20);
+    net.pass(3000);
+    assert_eq!(net.outcomes[&request], Outcome::Refused(Refusal::LeadershipLost));
+    let leader = net.leader();
+    assert_ne!(leader, "a");
+    net.isolated.clear();
+    for _ in 0..30 {
+        net.propose(&leader);
+        net.pass(100);
+        assert_eq!(net.core(&leader).follower(&"a".into()).expect("a leader").matched.index, LogIndex(0));
+    }
+    assert_eq!((net.leader(), net.core("a").last().term), (leader.clone(), meta.last.term));
+    // What the leader has is above what was restored now.
+    let core = net.core(&leader);
+    let snapshot = SnapshotMeta {
+        last: core.last(),
+        configuration: core.configuration().clone(),
+        configuration_index: core.configuration_index(),
+        size: 0,
+    };
+    let config = Config { trailing_logs: 0, ..Config::default() };
+    net.cores.get_mut(&ServerId::from(leader.as_str())).expect("a server").reload(&config);
+    net.queue.push_back((leader.as_str().into(), Input::SnapshotTaken { meta: snapshot.clone() }));
+    net.run();
+    net.pass(1000);
+    assert_eq!(net.core("a").snapshot(), Some(&snapshot));
+    assert_eq!(net.core("a").last(), net.core(&leader).last());
+}
+
+#[test]
+fn a_follower_whose_memory_is_full_takes_no_more_until_there_is_room() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.propose("a");
+    let full = net.core("b").log_bytes();
+    let config = Config { log_bytes_max: full, snapshot_threshold_bytes: full / 2, ..Config::default() };
+    let b = ServerId::from("b");
+    net.cores.get_mut(&b).expect("a server").reload(&config);
+    let last = net.core("b").last();
+    net.propose("a");
+    net.pass(500);
+    assert_eq!((net.core("b").last(), net.core("b").log_bytes()), (last, full));
+    assert_eq!(net.core("b").commit_index(), last.index, "what is there can be applied");
+    let room = Config { log_bytes_max: 2 * full, ..config };
+    net.cores.get_mut(&b).expect("a server").reload(&room);
+    net.pass(200);
+    assert_eq!(net.core("b").last(), net.core("a").last());
+    assert_eq!(net.core("a").commit_index(), net.core("a").last().index);
+}
+
+#[test]
+fn a_follower_that_is_full_of_what_is_not_committed_takes_what_commits_it() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    let b = ServerId::from("b");
+    let room = net.core("b").log_bytes() + 1;
+    let config = Config { log_bytes_max: room, snapshot_threshold_bytes: room, ..Config::default() };
+    net.cores.get_mut(&b).expect("a server").reload(&config);
+    net.stalled.push("b".into());
+    net.propose("a");
+    assert!(net.core("b").log_bytes() > room && net.core("b").commit_index() < net.core("b").last().index);
+    net.propose("a");
+    assert_eq!(net.core("b").last(), net.core("a").last());
+}
+
+#[test]
+fn a_vote_of_an_older_term_is_none_in_the_term_that_a_snapshot_brings() {
+    let snapshot = SnapshotMeta { last: EntryId::new(5, 9), ..SnapshotMeta::default() };
+    let hard_state = HardState { term: Term(3), voted_for: Some("b".into()), ..HardState::default() };
+    let persisted = Persisted { hard_state, snapshot: Some(snapshot), ..Persisted::default() };
+    let me = Peer::new("a", "a:1");
+    let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut Vec::new());
+    let hard_state = HardState { term: Term(5), ..HardState::default() };
+    assert_eq!(core.expect("a disk").hard_state(), &hard_state);
+}
+
+#[test]
+fn a_server_can_be_told_to_campaign_and_to_forget_its_leader() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    net.queue.push_back(("b".into(), Input::Campaign));
+    net.run();
+    assert_eq!(net.leader(), "a", "the others hear a leader and grant no pre-vote");
+    net.queue.push_back(("c".into(), Input::ForgetLeader));
+    net.queue.push_back(("b".into(), Input::Campaign));
+    net.run();
+    assert_eq!(net.leader(), "b", "c is free to vote");
+    net.queue.push_back(("b".into(), Input::ForgetLeader));
+    net.queue.push_back(("b".into(), Input::Campaign));
+    net.run();
+    let term = net.core("b").term();
+    assert_eq!((net.leader(), net.core("b").term()), ("b".to_owned(), term), "a leader goes on");
+}
+
+#[test]
+fn a_status_shows_what_is_on_its_way() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let idle = net.core("a").status();
+    assert_eq!((idle.role, idle.hard_state.voted_for), (Role::Leader, Some("a".into())));
+    assert_eq!((idle.last.index, idle.commit, idle.applied), (LogIndex(2), LogIndex(2), LogIndex(2)));
+    let b = idle.followers[&ServerId::from("b")];
+    assert!(b.replicating && b.heard && b.matched == idle.last && b.next == idle.last.index.next());
+    assert_eq!((b.requests_in_flight, b.bytes_in_flight), (0, 0));
+    net.stalled.push("b".into());
+    net.propose("a");
+    let busy = net.core("a").status().followers[&ServerId::from("b")];
+    assert!(busy.requests_in_flight >= 1 && busy.bytes_in_flight > 0, "{busy:?}");
+    assert!(net.core("b").status().followers.is_empty());
+}
+
+#[test]
+fn requests_on_their_way_are_limited_by_count_and_by_bytes() {
+    for (count, bytes, requests) in [(3, usize::MAX, 3), (100, 100, 2)] {
+        let mut net = Net::new(&["a", "b"], &[]);
+        net.pass(200);
+        let config = Config { inflight_max: count, inflight_bytes_max: bytes, ..Config::default() };
+        net.cores.get_mut(&ServerId::from("a")).expect("a server").reload(&config);
+        net.stalled.push("b".into());
+        for _ in 0..10 {
+            // 51 bytes each.
+            let commands = vec![(Bytes::from_static(b"abc"), Bytes::new())];
+            net.request("a", |request| Input::Propose { request, commands });
+        }
+        let view = net.core("a").status().followers[&ServerId::from("b")];
+        assert_eq!(view.requests_in_flight, requests, "{view:?}");
+        for _ in 0..20 {
+            for (id, through) in std::mem::take(&mut net.writes) {
+                net.queue.push_back((id, Input::Persisted { through }));
+            }
+            net.run();
+        }
+        assert_eq!(net.core("a").commit_index(), net.core("a").last().index);
+    }
+}
+
+#[test]
+fn a_leader_steps_down_after_its_own_limit_if_that_is_shorter() {
+    for (limit, role) in [(None, Role::Leader), (Some(Duration::from_millis(150)), Role::Follower)] {
+        let mut net = Net::new(&["a", "b", "c"], &[]);
+        net.pass(200);
+        let config = Config { leader_lease_timeout: limit, ..Config::default() };
+        net.cores.get_mut(&ServerId::from("a")).expect("a server").reload(&config);
+        net.isolated.push("a".into());
+        net.pass(300);
+        assert_eq!(net.core("a").role(), role);
+        net.pass(1500);
+        assert_ne!(net.core("a").role(), Role::Leader);
+    }
+}
+
+/// Catalogue P13.
+#[test]
+fn a_snapshot_that_contradicts_what_is_committed_is_not_taken() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.propose("a");
+    let core = net.core("b");
+    let before = (core.last(), core.commit_index());
+    let id = EntryId { term: Term(1), index: core.commit_index() };
+    let meta =
+        SnapshotMeta { last: id, configuration: core.configuration().clone(), ..SnapshotMeta::default() };
+    let reply = ReplyToken(1 << 40);
+    let request = Request::InstallSnapshot { term: core.term(), meta };
+    let mut effects = Vec::new();
+    let input = Input::Request { from: Peer::new("a", "a:1"), request, reply, regard: None };
+    net.cores.get_mut(&ServerId::from("b")).expect("a server").step(net.now, input, &mut effects);
+    assert!(matches!(effects[..], [Effect::Ignore { reply: to }] if to == reply), "{effects:?}");
+    let core = net.core("b");
+    assert_eq!(((core.last(), core.commit_index()), core.snapshot()), (before, None));
+}

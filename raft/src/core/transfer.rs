@@ -20,6 +20,10 @@ impl RaftCore {
             self.refuse(request, Refusal::TransferInProgress);
             return;
         }
+        if self.is_restoring() {
+            self.refuse(request, Refusal::RestoreInProgress);
+            return;
+        }
         let target = to.or_else(|| self.best_voter());
         let has_vote =
             |id: &ServerId| self.configuration().is_voter(id) || self.mutated(Mutant::TransfersToAnybody);

@@ -8,29 +8,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_types::{LogIndex, ServerId, Term, Time};
+use raft_types::{EntryId, LogIndex, ServerId, Term, Time};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::LeaseRead;
+use super::ages::Ages;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
+use super::executor::Executor;
 use super::observation::{Observation, Observers};
 use super::observe::{Leadership, Metrics, metrics_of};
 use super::queues::{Command, Report, take_waiting};
 use super::reads::{Reader, Reads};
-use super::views::Views;
-use super::waiters::Waiter;
+use super::views::{Membership, Views};
+use super::waiters::{Client, Waiter};
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
     Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, Regard, ReplyToken, Request, RequestId, Response,
     Role, Sequence, SnapshotMeta, Write,
 };
-use crate::error::{ProposeError, ReadError, SnapshotError};
+use crate::error::{ChangeError, ProposeError, ReadError, SnapshotError};
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
+use crate::telemetry::{self, Saturation};
 use crate::transport::{Incoming, Responder, SendError, Transport};
 
 /// What one turn takes from a queue.
@@ -47,6 +52,7 @@ type LeaseReply = oneshot::Sender<Result<LeaseRead, ReadError>>;
 struct Pending {
     index: LogIndex,
     term: Term,
+    since: std::time::Instant,
     reply: ApplyReply,
 }
 
@@ -57,6 +63,7 @@ pub(super) struct Actor {
     effects: Vec<Effect>,
     transport: Arc<dyn Transport>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) executor: Executor,
     disk: Disk,
     disk_busy: bool,
     writes: Vec<Write>,
@@ -66,11 +73,22 @@ pub(super) struct Actor {
     pub(super) handed: LogIndex,
     restore: Option<SnapshotMeta>,
     pub(super) snapshotting: bool,
+    /// No snapshot for the number of entries before this moment.
+    pub(super) snapshot_after: Time,
+    /// A snapshot failed: none by itself before this moment.
+    pub(super) snapshot_retry: Time,
+    /// Spreads the snapshots of a cluster.
+    pub(super) jitter: Xoshiro256PlusPlus,
+    pub(super) ages: Ages,
+    /// Whether this server was a member, and since when it is none any more.
+    pub(super) membership: Membership,
     pub(super) snapshot_waiters: Vec<oneshot::Sender<Result<SnapshotMeta, SnapshotError>>>,
     pub(super) receiving_snapshot: bool,
     next_id: u64,
     replies: BTreeMap<ReplyToken, Responder>,
-    waiters: BTreeMap<RequestId, Waiter>,
+    pub(super) waiters: BTreeMap<RequestId, Waiter>,
+    /// The snapshot from outside that is being stored, and who waits for it.
+    pub(super) storing: Option<(RequestId, EntryId)>,
     pending: VecDeque<Pending>,
     reads: Reads,
     reports: mpsc::Receiver<Report>,
@@ -83,37 +101,47 @@ pub(super) struct Actor {
     pub(super) observers: Observers,
 }
 
+/// What a server works with.
+pub(super) struct Parts {
+    pub(super) log_store: Box<dyn LogStore>,
+    pub(super) state_machine: Box<dyn StateMachine>,
+    pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) executor: Executor,
+}
+
 impl Actor {
-    pub(super) fn new(
-        core: RaftCore,
-        config: Config,
-        log_store: Box<dyn LogStore>,
-        state_machine: Box<dyn StateMachine>,
-        snapshots: Arc<dyn SnapshotStore>,
-        transport: Arc<dyn Transport>,
-    ) -> (Self, Views) {
+    pub(super) fn new(core: RaftCore, config: Config, seed: u64, parts: Parts) -> (Self, Views) {
+        let Parts { log_store, state_machine, snapshots, transport, executor } = parts;
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let start = Instant::now();
         let (metrics, metrics_receiver) = watch::channel(Arc::new(metrics_of(&core, start)));
         let (leadership, leadership_receiver) = watch::channel(Leadership::Follower { leader: None });
         let (reloadable, reloadable_receiver) = watch::channel(ReloadableConfig::from(&config));
+        let mut jitter = Xoshiro256PlusPlus::seed_from_u64(seed);
         let (observers, observations) = Observers::new(core.configuration());
         let actor = Self {
             start,
             effects: Vec::new(),
-            disk: Disk::start(log_store, report_sender.clone()),
+            disk: Disk::start(log_store, report_sender.clone(), &executor),
             disk_busy: false,
             writes: Vec::new(),
-            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone()),
+            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone(), &executor),
             apply_busy: false,
             handed: core.applied_index(),
             restore: None,
             snapshotting: false,
+            snapshot_after: Time::ZERO + config.snapshot_interval.mul_f64(jitter.random_range(1.0..2.0)),
+            snapshot_retry: Time::ZERO,
+            jitter,
+            ages: Ages::default(),
+            membership: Membership::Unknown,
             snapshot_waiters: Vec::new(),
             receiving_snapshot: false,
             next_id: 0,
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            storing: None,
             pending: VecDeque::new(),
             reads: Reads::default(),
             reports,
@@ -128,6 +156,7 @@ impl Actor {
             config,
             snapshots,
             transport,
+            executor,
         };
         let views = Views {
             metrics: metrics_receiver,
@@ -150,8 +179,10 @@ impl Actor {
         let mut arrived = Vec::with_capacity(BATCH);
         let mut asked = Vec::with_capacity(BATCH);
         let mut reported = Vec::with_capacity(REPORTS);
+        let mut saturation = Saturation::new(telemetry::MAIN_SATURATION);
         loop {
             let wake = self.start + self.wake().since(Time::ZERO);
+            saturation.idle();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -160,6 +191,7 @@ impl Actor {
                 count = commands.recv_many(&mut asked, BATCH) => if count == 0 { break },
                 () = tokio::time::sleep_until(wake) => {}
             }
+            saturation.busy();
             // Whatever woke us, every queue gets its turn.
             take_waiting(&mut self.reports, &mut reported, REPORTS);
             take_waiting(&mut inbox, &mut arrived, BATCH);
@@ -171,11 +203,20 @@ impl Actor {
                 self.on_incoming(incoming);
             }
             self.on_commands(&mut asked);
+            self.give_up_unwanted_restore();
             self.step(Input::Tick);
             self.perform();
             self.publish();
+            if self.has_been_removed() {
+                info!("removed from the cluster: stopping");
+                break;
+            }
         }
         // What is still queued will not be taken any more; its clients need not wait for the threads to end.
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            command.turn_away();
+        }
         drop((commands, inbox, asked, arrived));
         self.stop().await;
     }
@@ -226,6 +267,10 @@ impl Actor {
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
+            Report::RestoreStored { request, last, result } => {
+                self.on_restore_stored(request, last, result);
+                self.publish_now();
+            }
             Report::SnapshotUnsendable { to, sequence, error } => {
                 warn!(%error, follower = %to, "cannot read the snapshot to send");
                 self.step(Input::SendFailed { to, sequence });
@@ -244,7 +289,7 @@ impl Actor {
             self.reads.abandon();
             self.snapshot_waiters.clear();
             self.settle();
-            self.abandon(|_| true);
+            self.abandon(&ProposeError::OutcomeUnknown, |_| true);
         }
     }
 
@@ -296,9 +341,9 @@ impl Actor {
         let mut replies = Vec::new();
         for command in commands.drain(..) {
             match command {
-                Command::Propose { data, extensions, reply } => {
+                Command::Propose { data, extensions, client } => {
                     batch.push((data, extensions));
-                    replies.push(reply);
+                    replies.push(client);
                 }
                 other => {
                     self.propose(std::mem::take(&mut batch), std::mem::take(&mut replies));
@@ -309,30 +354,40 @@ impl Actor {
         self.propose(batch, replies);
     }
 
-    fn propose(&mut self, commands: Vec<(Bytes, Bytes)>, replies: Vec<ApplyReply>) {
+    fn propose(&mut self, commands: Vec<(Bytes, Bytes)>, clients: Vec<Client>) {
         if !commands.is_empty() {
-            let request = self.wait(Waiter::Proposals(replies));
+            metrics::counter!(telemetry::APPLY).increment(commands.len() as u64);
+            let request = self.wait(Waiter::Proposals(clients));
             self.step(Input::Propose { request, commands });
             self.settle();
         }
     }
 
-    fn wait(&mut self, waiter: Waiter) -> RequestId {
-        let request = RequestId(self.take_id());
+    pub(super) fn take_request(&mut self) -> RequestId {
+        RequestId(self.take_id())
+    }
+
+    pub(super) fn wait(&mut self, waiter: Waiter) -> RequestId {
+        let request = self.take_request();
         self.waiters.insert(request, waiter);
         request
     }
 
     fn on_command(&mut self, command: Command) {
         let input = match command {
-            Command::Propose { data, extensions, reply } => {
-                return self.propose(vec![(data, extensions)], vec![reply]);
+            Command::Propose { data, extensions, client } => {
+                return self.propose(vec![(data, extensions)], vec![client]);
             }
             Command::Barrier { reply } => {
-                Input::Barrier { request: self.wait(Waiter::Proposals(vec![reply])) }
+                metrics::counter!(telemetry::BARRIER).increment(1);
+                let client = Client { placed: None, done: reply };
+                Input::Barrier { request: self.wait(Waiter::Proposals(vec![client])) }
             }
             Command::Read { reply } => Input::Read { request: self.wait(Waiter::Read(reply)) },
-            Command::Verify { reply } => Input::VerifyLeader { request: self.wait(Waiter::Verify(reply)) },
+            Command::Verify { reply } => {
+                metrics::counter!(telemetry::VERIFY_LEADER).increment(1);
+                Input::VerifyLeader { request: self.wait(Waiter::Verify(reply)) }
+            }
             Command::Reload { config, reply } => {
                 let _ = reply.send(self.reload(&config));
                 return;
@@ -341,14 +396,26 @@ impl Actor {
             Command::Bootstrap { configuration, reply } => {
                 Input::Bootstrap { request: self.wait(Waiter::Bootstrap(reply)), configuration }
             }
+            Command::AddVoter { id, address, expected, reply } => {
+                Input::AddVoter { request: self.wait(Waiter::Change(reply)), id, address, expected }
+            }
             Command::Change { change, expected, reply } => {
                 Input::Change { request: self.wait(Waiter::Change(reply)), change, expected }
             }
-            Command::ChangeMembership { changes, expected, reply } => {
+            Command::ChangeMembership { changes, expected, unchecked, reply } => {
+                let lagging = self.core.lagging_voter(&changes).filter(|_| !unchecked);
+                if let Some((server, behind)) = lagging {
+                    let _ = reply.send(Err(ChangeError::NotCaughtUp { server, behind }));
+                    return;
+                }
                 Input::ChangeMembership { request: self.wait(Waiter::Change(reply)), changes, expected }
             }
             Command::Transfer { to, reply } => {
                 Input::Transfer { request: self.wait(Waiter::Transfer(reply)), to }
+            }
+            Command::Restore(outside) => {
+                self.begin_restore(outside);
+                return self.settle();
             }
             Command::Snapshot { reply } => {
                 if self.core.storage_failed() {
@@ -407,11 +474,16 @@ impl Actor {
             // The state machine is fed from the core's commit index.
             Effect::Commit { .. } => {}
             Effect::Restore { meta } => {
-                self.abandon(|pending| pending.index <= meta.last.index);
+                let by_operator = self.core.role() == Role::Leader;
+                let why =
+                    if by_operator { ProposeError::AbortedByRestore } else { ProposeError::OutcomeUnknown };
+                self.abandon(&why, |pending| pending.index <= meta.last.index);
                 self.restore = Some(meta);
             }
             Effect::Resolve { request, outcome } => self.resolve(request, outcome),
-            Effect::Abandon { from } => self.abandon(|pending| pending.index >= from),
+            Effect::Abandon { from } => {
+                self.abandon(&ProposeError::OutcomeUnknown, |pending| pending.index >= from);
+            }
             Effect::Notify(event) => self.on_event(&event),
         }
     }
@@ -425,24 +497,26 @@ impl Actor {
         let last = meta.last;
         let (snapshots, transport) = (Arc::clone(&self.snapshots), Arc::clone(&self.transport));
         let (to, reports) = (to.clone(), self.report_sender.clone());
-        tokio::task::spawn_blocking(move || match snapshots.open(last) {
-            Ok((stored, state)) => {
-                let term = request.term().unwrap_or_default();
-                let request = Request::InstallSnapshot { term, meta: stored };
-                transport.send_snapshot(&to, sequence, request, regard, state);
-            }
-            Err(error) => {
-                let _ = reports.blocking_send(Report::SnapshotUnsendable { to: to.id, sequence, error });
+        self.executor.run(async move {
+            match snapshots.open(last) {
+                Ok((stored, state)) => {
+                    let term = request.term().unwrap_or_default();
+                    let request = Request::InstallSnapshot { term, meta: stored };
+                    transport.send_snapshot(&to, sequence, request, regard, state);
+                }
+                Err(error) => {
+                    let _ = reports.send(Report::SnapshotUnsendable { to: to.id, sequence, error }).await;
+                }
             }
         });
     }
 
-    fn abandon(&mut self, hopeless: impl Fn(&Pending) -> bool) {
+    fn abandon(&mut self, why: &ProposeError, hopeless: impl Fn(&Pending) -> bool) {
         let pending = std::mem::take(&mut self.pending);
         let (gone, kept): (VecDeque<_>, VecDeque<_>) = pending.into_iter().partition(hopeless);
         self.pending = kept;
         for pending in gone {
-            let _ = pending.reply.send(Err(ProposeError::OutcomeUnknown));
+            let _ = pending.reply.send(Err(why.clone()));
         }
     }
 
@@ -451,8 +525,12 @@ impl Actor {
         match (outcome, waiter) {
             (Outcome::Proposed { first, .. }, Waiter::Proposals(replies)) => {
                 let mut index = first.index;
-                for reply in replies {
-                    self.pending.push_back(Pending { index, term: first.term, reply });
+                let since = Instant::now().into_std();
+                for Client { placed, done: reply } in replies {
+                    if let Some(placed) = placed {
+                        let _ = placed.send(EntryId { term: first.term, index });
+                    }
+                    self.pending.push_back(Pending { index, term: first.term, since, reply });
                     index = index.next();
                 }
             }
@@ -474,6 +552,10 @@ impl Actor {
                 let _ = reply.send(Ok(()));
             }
             (Outcome::Transferred, Waiter::Transfer(reply)) => drop(reply.send(Ok(()))),
+            (Outcome::RestoreBegun { meta }, Waiter::BeginRestore(outside)) => {
+                self.store_restore(meta, *outside);
+            }
+            (Outcome::Restored { last }, Waiter::Restore(reply)) => drop(reply.send(Ok(last))),
             (Outcome::Refused(refusal), waiter) => waiter.refuse(&refusal),
             (_, waiter) => waiter.refuse(&Refusal::LeadershipLost),
         }
@@ -484,6 +566,12 @@ impl Actor {
         match event {
             Event::Role { role, term } => {
                 info!(%role, %term, "role");
+                let name = match role {
+                    Role::Follower => telemetry::STATE_FOLLOWER,
+                    Role::Candidate => telemetry::STATE_CANDIDATE,
+                    Role::Leader => telemetry::STATE_LEADER,
+                };
+                metrics::counter!(name).increment(1);
                 self.observers.role(*role, *term);
             }
             Event::Leader { leader } => {
@@ -504,10 +592,6 @@ impl Actor {
             Event::StartedOver { incarnation } => {
                 warn!(%incarnation, "this server has no past in the cluster, or has lost it: it neither votes nor counts until the leader has taken it in anew");
                 self.observers.tell(Observation::StartedOver { incarnation: *incarnation });
-            }
-            Event::Contradicted { leader, claimed } => {
-                error!(%leader, %claimed, "the leader contradicts what is committed here: this server's data or the leader's is of another cluster; nothing was changed. Clear this server's data if it is the wrong one");
-                self.observers.tell(Observation::Contradicted { leader: leader.clone(), claimed: *claimed });
             }
             Event::Ready { term } => self.observers.tell(Observation::Ready { term: *term }),
         }
@@ -543,6 +627,10 @@ impl Actor {
         } else if self.core.commit_index() > self.handed {
             let entries = self.core.entries(self.handed.next(), self.core.commit_index(), APPLY_BYTES);
             self.handed = entries.last().map_or(self.handed, |entry| entry.id.index);
+            if let Some(oldest) = self.pending.front().filter(|oldest| oldest.index <= self.handed) {
+                telemetry::took(telemetry::COMMIT_TIME, oldest.since);
+            }
+            metrics::histogram!(telemetry::COMMIT_NUM_LOGS).record(telemetry::count(entries.len()));
             let replies =
                 entries.iter().map(|entry| self.take_reply(entry.id.index, entry.id.term)).collect();
             self.give(Work::Entries(entries, replies));

@@ -1,7 +1,7 @@
 //! The apply thread: owns the state machine.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use raft_types::EntryId;
@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Applied;
 use super::disk::unless_it_panics;
+use super::executor::{Executor, Operation};
 use super::queues::Report;
 use crate::core::{Entry, EntryKind, SnapshotMeta};
 use crate::error::ProposeError;
 use crate::state_machine::StateMachine;
 use crate::storage::{SnapshotStore, StorageError};
+use crate::telemetry::{self, Saturation};
 
 /// Who waits for an entry.
 pub(super) type ApplyReply = oneshot::Sender<Result<Applied, ProposeError>>;
@@ -65,32 +67,36 @@ impl Apply {
         mut state_machine: Box<dyn StateMachine>,
         snapshots: Arc<dyn SnapshotStore>,
         reports: mpsc::Sender<Report>,
+        executor: &Executor,
     ) -> Self {
         let (work, mut receiver) = mpsc::channel::<Work>(1);
         let (end, ended) = oneshot::channel();
         let waiting = Waiting::default();
         let release = Release(waiting.clone());
-        let run = move || {
-            while let Some(work) = receiver.blocking_recv() {
+        let pace = executor.clone();
+        executor.start("raft-apply", async move {
+            let mut saturation = Saturation::new(telemetry::FSM_SATURATION);
+            loop {
+                saturation.idle();
+                let Some(work) = receiver.recv().await else { break };
+                saturation.busy();
+                pace.pause(Operation::Apply).await;
                 let done = unless_it_panics("run", "the state machine", || {
-                    perform(&mut *state_machine, &snapshots, &reports, &waiting, work)
+                    perform(&mut *state_machine, &snapshots, &reports, &waiting, &pace, work)
                 });
+                pace.pause(Operation::Applied).await;
                 let failed = done.is_err();
                 if failed {
                     waiting.replace(Vec::new());
                 }
                 let report = done.unwrap_or_else(|error| Report::StorageFailed { error });
-                if reports.blocking_send(report).is_err() || failed {
+                if reports.send(report).await.is_err() || failed {
                     break;
                 }
             }
             drop(state_machine);
             let _ = end.send(());
-        };
-        thread::Builder::new()
-            .name("raft-apply".to_owned())
-            .spawn(run)
-            .expect("the system can start a thread");
+        });
         Self { work, ended, release }
     }
 
@@ -121,13 +127,14 @@ fn perform(
     snapshots: &Arc<dyn SnapshotStore>,
     reports: &mpsc::Sender<Report>,
     waiting: &Waiting,
+    executor: &Executor,
     work: Work,
 ) -> Report {
     match work {
         Work::Entries(entries, _) => apply(state_machine, waiting, entries),
         Work::Restore(meta) => restore(state_machine, &**snapshots, &meta),
         Work::Snapshot(meta) => {
-            take_snapshot(state_machine, snapshots, meta, reports.clone());
+            take_snapshot(state_machine, snapshots, meta, reports.clone(), executor);
             Report::SnapshotStarted
         }
     }
@@ -170,7 +177,10 @@ fn answer(state_machine: &mut dyn StateMachine, waiting: &Waiting, batch: &mut B
     if batch.commands.is_empty() {
         return;
     }
+    let since = Instant::now();
     let responses = state_machine.apply(&batch.commands);
+    telemetry::took(telemetry::FSM_APPLY, since);
+    metrics::histogram!(telemetry::FSM_APPLY_NUM).record(telemetry::count(batch.commands.len()));
     assert_eq!(responses.len(), batch.commands.len(), "the state machine answers every command");
     let ids = batch.commands.drain(..).map(|entry| entry.id);
     send(waiting, &batch.positions, ids.zip(responses));
@@ -190,11 +200,13 @@ fn restore(
     snapshots: &dyn SnapshotStore,
     meta: &SnapshotMeta,
 ) -> Report {
+    let since = Instant::now();
     let restored = snapshots.open(meta.last).and_then(|(_, mut state)| {
         state_machine.restore(&mut *state).map_err(|error| StorageError::io("restore", meta.last, error))
     });
     match restored {
         Ok(()) => {
+            telemetry::restored(since);
             state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
             Report::Restored { last: meta.last }
         }
@@ -208,21 +220,27 @@ fn take_snapshot(
     snapshots: &Arc<dyn SnapshotStore>,
     meta: SnapshotMeta,
     reports: mpsc::Sender<Report>,
+    executor: &Executor,
 ) {
+    let began = Instant::now();
     let writer = state_machine.snapshot();
+    telemetry::took(telemetry::FSM_SNAPSHOT, began);
     let snapshots = Arc::clone(snapshots);
-    let run = move || {
+    let pace = executor.clone();
+    executor.start("raft-snapshot", async move {
+        pace.pause(Operation::Store).await;
         let store = || {
-            snapshots.create(&meta).and_then(|mut sink| {
-                writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
-                sink.finish()
-            })
+            let since = Instant::now();
+            let mut sink = snapshots.create(&meta)?;
+            telemetry::took(telemetry::SNAPSHOT_CREATE, since);
+            let since = Instant::now();
+            writer(&mut *sink).map_err(|error| StorageError::io("write", "the snapshot", error))?;
+            let stored = sink.finish()?;
+            telemetry::took(telemetry::SNAPSHOT_PERSIST, since);
+            telemetry::took(telemetry::SNAPSHOT_TAKE, began);
+            Ok(stored)
         };
         let result = unless_it_panics("write", "the snapshot", store).flatten();
-        let _ = reports.blocking_send(Report::SnapshotTaken { result });
-    };
-    thread::Builder::new()
-        .name("raft-snapshot".to_owned())
-        .spawn(run)
-        .expect("the system can start a thread");
+        let _ = reports.send(Report::SnapshotTaken { result }).await;
+    });
 }

@@ -9,13 +9,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::actor::Actor;
+use super::actor::{Actor, Parts};
+use super::executor::Executor;
 use super::{INBOX, Inner, Raft};
 use crate::config::Config;
 use crate::core::{Peer, Persisted, RaftCore};
 use crate::error::StartError;
 use crate::state_machine::StateMachine;
 use crate::storage::{LogStore, SnapshotStore, StorageError};
+use crate::telemetry;
 use crate::transport::Transport;
 
 /// Puts a server together. Storage, snapshots and transport are required.
@@ -26,6 +28,8 @@ pub struct RaftBuilder {
     log_store: Option<Box<dyn LogStore>>,
     snapshots: Option<Arc<dyn SnapshotStore>>,
     transport: Option<Arc<dyn Transport>>,
+    executor: Executor,
+    seed: Option<u64>,
 }
 
 impl RaftBuilder {
@@ -57,6 +61,21 @@ impl RaftBuilder {
         self
     }
 
+    /// Where what may block runs; [`Executor::threads`] otherwise.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = executor;
+        self
+    }
+
+    /// What decides the random part of election timeouts; drawn from the system's randomness otherwise. For tests that are to
+    /// repeat themselves: servers with the same seed get into each other's way.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Reads what is on disk, restores the state machine from the newest snapshot, and starts the server. A server that
     /// was never bootstrapped or joined waits to hear from a leader.
     ///
@@ -73,24 +92,13 @@ impl RaftBuilder {
         let mut state_machine = self.state_machine;
 
         let store = Arc::clone(&snapshots);
-        let recover = move || -> Result<_, StartError> {
-            let recovered = log_store.recover()?;
-            let snapshot = store.latest()?;
-            if let Some(meta) = &snapshot {
-                let (_, mut state) = store.open(meta.last)?;
-                state_machine.restore(&mut *state).map_err(StartError::Restore)?;
-                state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
-            }
-            let persisted = Persisted {
-                hard_state: recovered.hard_state,
-                snapshot,
-                base: recovered.base,
-                entries: recovered.entries,
-            };
-            Ok((log_store, state_machine, persisted))
+        let restore = self.config.restore_on_start;
+        let recover = move || {
+            let persisted = recover(&mut *log_store, &*store, &mut *state_machine, restore)?;
+            Ok::<_, StartError>((log_store, state_machine, persisted))
         };
         let (log_store, state_machine, persisted) =
-            tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
+            self.executor.run(async move { recover() }).await.expect("reading the disk does not panic")?;
 
         info!(
             last = %persisted.entries.last().map_or(persisted.base, |entry| entry.id),
@@ -100,7 +108,7 @@ impl RaftBuilder {
         );
 
         let me = Peer { id: self.id, address: transport.local_address() };
-        let seed = rand::rng().random();
+        let seed = self.seed.unwrap_or_else(|| rand::rng().random());
         let mut effects = Vec::new();
         let core = RaftCore::restore(me.clone(), &self.config, seed, Time::ZERO, persisted, &mut effects)
             .map_err(|error| StorageError::Corrupt {
@@ -114,16 +122,53 @@ impl RaftBuilder {
         let stop = CancellationToken::new();
         let (stopped_sender, stopped) = watch::channel(false);
         transport.start(me.clone(), inbox);
-        let (actor, views) =
-            Actor::new(core, self.config.clone(), log_store, state_machine, snapshots, transport);
+        let stored = Arc::clone(&snapshots);
+        let parts = Parts { log_store, state_machine, snapshots, transport, executor: self.executor };
+        let (actor, views) = Actor::new(core, self.config.clone(), seed, parts);
         let actor_stop = stop.clone();
         tokio::spawn(async move {
             actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
             let _ = stopped_sender.send(true);
         });
         let command_bytes_max = self.config.command_bytes_max;
-        Ok(Raft { inner: Arc::new(Inner { me, command_bytes_max, commands, views, stop, stopped }) })
+        Ok(Raft {
+            inner: Arc::new(Inner {
+                me,
+                command_bytes_max,
+                snapshots: stored,
+                commands,
+                views,
+                stop,
+                stopped,
+            }),
+        })
     }
+}
+
+/// Reads log and snapshot, and brings the state machine to the snapshot if it wants that.
+fn recover(
+    log_store: &mut dyn LogStore,
+    snapshots: &dyn SnapshotStore,
+    state_machine: &mut dyn StateMachine,
+    restore: bool,
+) -> Result<Persisted, StartError> {
+    let recovered = log_store.recover()?;
+    let snapshot = snapshots.latest()?;
+    if let Some(meta) = &snapshot {
+        if restore {
+            let since = std::time::Instant::now();
+            let (_, mut state) = snapshots.open(meta.last)?;
+            state_machine.restore(&mut *state).map_err(StartError::Restore)?;
+            telemetry::restored(since);
+        }
+        state_machine.configuration_committed(meta.configuration_index, &meta.configuration);
+    }
+    Ok(Persisted {
+        hard_state: recovered.hard_state,
+        snapshot,
+        base: recovered.base,
+        entries: recovered.entries,
+    })
 }
 
 impl Raft {
@@ -136,6 +181,8 @@ impl Raft {
             log_store: None,
             snapshots: None,
             transport: None,
+            executor: Executor::default(),
+            seed: None,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The handle's calls about members.
 
 use raft_types::{Configuration, ConfigurationChange, LogIndex, ServerAddress, ServerId};
+use tokio::sync::oneshot;
 
 use super::Raft;
-use super::queues::Command;
+use super::queues::{Command, Gone};
 use crate::error::ChangeError;
 
 /// The configuration in force.
@@ -31,11 +32,30 @@ impl Raft {
 
     /// Adds a voter, promotes a non-voter, or changes a voter's address. Answers where the new configuration stands.
     ///
-    /// With `expected`, refused unless the configuration in force stands there.
+    /// A server gets its vote only once it has the log: one that is no member becomes a non-voter first, and is then brought up
+    /// to date, in at most ten rounds (Raft dissertation, section 4.2.1). One that never answers, or from which nothing comes for
+    /// ten election timeouts, stays without. Other changes go on meanwhile.
+    ///
+    /// With `expected`, refused unless the configuration in force stands there, and unless nobody else changes it until
+    /// the server has its vote.
     ///
     /// # Errors
     /// See [`ChangeError`]. Dropping the future does not undo the call.
     pub async fn add_voter(
+        &self,
+        id: ServerId,
+        address: ServerAddress,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        self.ask_change(|reply| Command::AddVoter { id, address, expected, reply }).await
+    }
+
+    /// Like [`Raft::add_voter`], at once: a server that lags or does not answer then stands in the way of commits until it
+    /// has the log, or for good. For clusters that are being put together by hand.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn add_voter_unchecked(
         &self,
         id: ServerId,
         address: ServerAddress,
@@ -87,7 +107,8 @@ impl Raft {
     /// all of it is done.
     ///
     /// Servers to become voters must be members already, so that they have caught up and shown that they understand joint
-    /// configurations.
+    /// configurations. Refused while one of them lags, or so many voters that those that have the log make no quorum (catalogue
+    /// M15).
     ///
     /// # Errors
     /// See [`ChangeError`]. Dropping the future does not undo the call.
@@ -96,8 +117,21 @@ impl Raft {
         changes: Vec<ConfigurationChange>,
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ChangeError> {
-        let ask = self.ask(|reply| Command::ChangeMembership { changes, expected, reply });
-        ask.await.unwrap_or(Err(ChangeError::Stopped))
+        let unchecked = false;
+        self.ask_change(|reply| Command::ChangeMembership { changes, expected, unchecked, reply }).await
+    }
+
+    /// Like [`Raft::change_membership`], also to voters that lag. Safe, but nothing may be committed until they have the log.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]. Dropping the future does not undo the call.
+    pub async fn change_membership_unchecked(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ChangeError> {
+        let unchecked = true;
+        self.ask_change(|reply| Command::ChangeMembership { changes, expected, unchecked, reply }).await
     }
 
     async fn change(
@@ -105,8 +139,14 @@ impl Raft {
         change: ConfigurationChange,
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ChangeError> {
-        self.ask(|reply| Command::Change { change, expected, reply })
-            .await
-            .unwrap_or(Err(ChangeError::Stopped))
+        self.ask_change(|reply| Command::Change { change, expected, reply }).await
+    }
+
+    async fn ask_change(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<LogIndex, ChangeError>>) -> Command,
+    ) -> Result<LogIndex, ChangeError> {
+        let gone = |gone: Gone| Err(gone.either(ChangeError::Stopped, ChangeError::OutcomeUnknown));
+        self.ask(command).await.unwrap_or_else(gone)
     }
 }

@@ -6,14 +6,18 @@
 #![allow(clippy::disallowed_methods, reason = "the driver is where clock, tasks and threads belong")]
 
 mod actor;
+mod ages;
 mod apply;
 mod builder;
 mod disk;
+mod executor;
 mod members;
 mod observation;
 mod observe;
+mod proposals;
 mod queues;
 mod reads;
+mod restores;
 mod snapshots;
 mod stats;
 mod views;
@@ -22,22 +26,25 @@ mod waiters;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use raft_types::{Configuration, EntryId, LogIndex, ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ReloadableConfig;
 use crate::core::{Peer, SnapshotMeta};
-use crate::error::{BootstrapError, ProposeError, ReadError, ReloadError, SnapshotError, TransferError};
+use crate::error::{BootstrapError, ReadError, ReloadError, SnapshotError, TransferError};
+use crate::storage::{SnapshotStore, StorageError};
+use crate::transport::SnapshotState;
 
 pub use builder::RaftBuilder;
+pub use executor::{Executor, Operation};
 pub use members::ConfigurationState;
 pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
+pub use proposals::{Applied, Proposed};
 pub use stats::Stats;
 
-use queues::Command;
+use queues::{Command, Gone};
 use views::Views;
 
 /// Requests of other servers that may wait before the core.
@@ -53,6 +60,7 @@ pub struct Raft {
 struct Inner {
     me: Peer,
     command_bytes_max: usize,
+    snapshots: Arc<dyn SnapshotStore>,
     commands: mpsc::Sender<Command>,
     views: Views,
     stop: CancellationToken,
@@ -63,15 +71,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.cancel();
     }
-}
-
-/// A command that was committed and applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Its entry.
-    pub id: EntryId,
-    /// What the state machine answered.
-    pub response: Bytes,
 }
 
 /// Permission to read the state machine, see [`Raft::lease_read`].
@@ -122,50 +121,6 @@ impl Raft {
         metrics.term.0 > 0 || metrics.last.index.0 > 0
     }
 
-    /// Replicates a command and applies it. Done once the state machine **of this server** has applied it.
-    ///
-    /// Resolves exactly once: done, certainly not applied, or unknown ([`ProposeError::may_be_applied`]); at the latest
-    /// when the server has stopped. A deadline is `tokio::time::timeout` around it; one that passed leaves the outcome
-    /// unknown. For a command that must take effect once however often it is tried, see [`crate::sessions`].
-    ///
-    /// # Errors
-    /// See [`ProposeError`]. Dropping the future does not undo the call.
-    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
-        self.propose_with(command, Bytes::new()).await
-    }
-
-    /// Like [`Raft::propose`], with opaque bytes beside the command.
-    ///
-    /// # Errors
-    /// See [`ProposeError`]. Dropping the future does not undo the call.
-    pub async fn propose_with(
-        &self,
-        command: impl Into<Bytes>,
-        extensions: Bytes,
-    ) -> Result<Applied, ProposeError> {
-        let data = command.into();
-        let size = data.len() + extensions.len();
-        let limit = self.inner.command_bytes_max;
-        if size > limit {
-            return Err(ProposeError::TooLarge { size, limit });
-        }
-        self.ask_now(
-            |reply| Command::Propose { data, extensions, reply },
-            ProposeError::Overloaded,
-            ProposeError::Stopped,
-        )
-        .await
-    }
-
-    /// Waits until everything proposed before is applied on this server, by way of an entry in the log.
-    ///
-    /// # Errors
-    /// See [`ProposeError`]. Dropping the future does not undo the call.
-    pub async fn barrier(&self) -> Result<EntryId, ProposeError> {
-        let barrier = |reply| Command::Barrier { reply };
-        self.ask_now(barrier, ProposeError::Overloaded, ProposeError::Stopped).await.map(|applied| applied.id)
-    }
-
     /// After this, reads of this server's state machine see every command acknowledged before the call, on any server of the
     /// cluster, voter or not: the leader has a quorum confirm that it still leads; any other server asks the leader to do
     /// so for it, then waits until it has applied what the leader had committed. Reads so never go back, also where one
@@ -202,7 +157,7 @@ impl Raft {
     /// See [`ReloadError`]. Dropping the future does not undo the call.
     pub async fn reload_config(&self, config: ReloadableConfig) -> Result<(), ReloadError> {
         let reload = self.ask(|reply| Command::Reload { config, reply });
-        Ok(reload.await.ok_or(ReloadError::Stopped)??)
+        Ok(reload.await.map_err(|_| ReloadError::Stopped)??)
     }
 
     /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`]): no message is sent. Read
@@ -219,7 +174,8 @@ impl Raft {
     /// # Errors
     /// See [`TransferError`]. Dropping the future does not undo the call.
     pub async fn transfer_leadership(&self, to: Option<ServerId>) -> Result<(), TransferError> {
-        self.ask(|reply| Command::Transfer { to, reply }).await.unwrap_or(Err(TransferError::Stopped))
+        let transfer = self.ask(|reply| Command::Transfer { to, reply });
+        transfer.await.unwrap_or(Err(TransferError::Stopped))
     }
 
     /// Takes a snapshot now and shortens the log behind it.
@@ -228,6 +184,17 @@ impl Raft {
     /// See [`SnapshotError`]. Dropping the future does not undo the call.
     pub async fn snapshot(&self) -> Result<SnapshotMeta, SnapshotError> {
         self.ask(|reply| Command::Snapshot { reply }).await.unwrap_or(Err(SnapshotError::Stopped))
+    }
+
+    /// Opens a stored snapshot to read its state, from blocking code: the one that [`Raft::snapshot`] answered, or the newest,
+    /// whose last entry the [`Metrics`] name. It can be read to its end even if it is no longer kept.
+    ///
+    /// # Errors
+    /// It is not kept any more, or cannot be read. Nothing was changed.
+    pub async fn open_snapshot(&self, last: EntryId) -> Result<(SnapshotMeta, SnapshotState), StorageError> {
+        let snapshots = Arc::clone(&self.inner.snapshots);
+        let open = tokio::task::spawn_blocking(move || snapshots.open(last)).await;
+        open.unwrap_or_else(|error| Err(StorageError::io("open", "a snapshot", std::io::Error::other(error))))
     }
 
     /// What this server knows and does; changes at least 20 ms apart, except for role, leader and configuration, which
@@ -265,11 +232,11 @@ impl Raft {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 
-    /// Queues a request, waiting for room. `None` once the server has stopped.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    /// Queues a request, waiting for room.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
         let (sender, receiver) = oneshot::channel();
-        self.inner.commands.send(command(sender)).await.ok()?;
-        receiver.await.ok()
+        self.inner.commands.send(command(sender)).await.map_err(|_| Gone::Unsent)?;
+        receiver.await.map_err(|_| Gone::Unanswered)
     }
 
     /// Queues a request, or fails at once if there is no room.

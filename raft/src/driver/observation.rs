@@ -100,14 +100,6 @@ pub enum Observation {
         /// The incarnation that begins.
         incarnation: Incarnation,
     },
-    /// A leader's request contradicts what is committed here and was ignored: one of the two has another cluster's data.
-    /// Somebody must look.
-    Contradicted {
-        /// The leader.
-        leader: ServerId,
-        /// What it says was committed.
-        claimed: EntryId,
-    },
     /// The store or the state machine failed; the server takes no part until it is restarted.
     StorageFailed {
         /// Why.

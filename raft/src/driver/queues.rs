@@ -1,14 +1,18 @@
 //! What reaches the actor: what clients ask, and what disk and state machine report.
 
 use bytes::Bytes;
-use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerId};
+use raft_types::{Configuration, ConfigurationChange, EntryId, LogIndex, ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::LeaseRead;
 use super::apply::ApplyReply;
+use super::restores::Outside;
+use super::waiters::Client;
 use crate::config::{ConfigError, ReloadableConfig};
-use crate::core::{Peer, Regard, Request, Sequence, SnapshotMeta, WriteId};
-use crate::error::{BootstrapError, ChangeError, ReadError, SnapshotError, TransferError};
+use crate::core::{Peer, Regard, Request, RequestId, Sequence, SnapshotMeta, WriteId};
+use crate::error::{
+    BootstrapError, ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, TransferError,
+};
 use crate::storage::StorageError;
 use crate::transport::Responder;
 
@@ -17,7 +21,7 @@ pub(super) enum Command {
     Propose {
         data: Bytes,
         extensions: Bytes,
-        reply: ApplyReply,
+        client: Client,
     },
     Barrier {
         reply: ApplyReply,
@@ -39,6 +43,12 @@ pub(super) enum Command {
         configuration: Configuration,
         reply: oneshot::Sender<Result<(), BootstrapError>>,
     },
+    AddVoter {
+        id: ServerId,
+        address: ServerAddress,
+        expected: Option<LogIndex>,
+        reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
+    },
     Change {
         change: ConfigurationChange,
         expected: Option<LogIndex>,
@@ -51,11 +61,54 @@ pub(super) enum Command {
     ChangeMembership {
         changes: Vec<ConfigurationChange>,
         expected: Option<LogIndex>,
+        /// Also with voters that lag.
+        unchecked: bool,
         reply: oneshot::Sender<Result<LogIndex, ChangeError>>,
     },
     Snapshot {
         reply: oneshot::Sender<Result<SnapshotMeta, SnapshotError>>,
     },
+    Restore(Box<Outside>),
+}
+
+impl Command {
+    /// Tells a client that the server has stopped and never took the command, where that makes a difference.
+    pub(super) fn turn_away(self) {
+        match self {
+            Self::Propose { client, .. } => client.refuse(ProposeError::Stopped),
+            Self::Barrier { reply } => drop(reply.send(Err(ProposeError::Stopped))),
+            Self::AddVoter { reply, .. }
+            | Self::Change { reply, .. }
+            | Self::ChangeMembership { reply, .. } => {
+                let _ = reply.send(Err(ChangeError::Stopped));
+            }
+            Self::Restore(outside) => drop(outside.reply.send(Err(RestoreError::Stopped))),
+            Self::Read { .. }
+            | Self::Verify { .. }
+            | Self::Reload { .. }
+            | Self::LeaseRead { .. }
+            | Self::Bootstrap { .. }
+            | Self::Transfer { .. }
+            | Self::Snapshot { .. } => {}
+        }
+    }
+}
+
+/// Why a request has no answer.
+pub(super) enum Gone {
+    /// The server never got it.
+    Unsent,
+    /// The server stopped while it had it.
+    Unanswered,
+}
+
+impl Gone {
+    pub(super) fn either<E>(self, unsent: E, unanswered: E) -> E {
+        match self {
+            Self::Unsent => unsent,
+            Self::Unanswered => unanswered,
+        }
+    }
 }
 
 /// What the threads report.
@@ -82,6 +135,11 @@ pub(super) enum Report {
         regard: Option<Regard>,
         responder: Responder,
         result: Result<(), StorageError>,
+    },
+    RestoreStored {
+        request: RequestId,
+        last: EntryId,
+        result: Result<SnapshotMeta, RestoreError>,
     },
     SnapshotUnsendable {
         to: ServerId,

@@ -1,19 +1,25 @@
 //! The actor's part in snapshots: taking them, storing a leader's, and when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_types::{EntryId, LogIndex};
+use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::actor::Actor;
 use super::apply::Work;
+use super::executor::Operation;
 use super::observation::Observation;
 use super::queues::Report;
 use crate::core::{Input, Peer, Regard, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
+
+/// How long no other snapshot is tried by itself after one failed: a full disk does not get emptier by trying.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Actor {
     /// Whether the sender can be the leader: of a newer term, or the one that is known.
@@ -48,10 +54,11 @@ impl Actor {
         info!(leader = %from.id, last = %meta.last, bytes = meta.size, "receiving a snapshot");
         let snapshots = Arc::clone(&self.snapshots);
         let reports = self.report_sender.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = store_snapshot(&*snapshots, &meta, &mut state);
-            let _ =
-                reports.blocking_send(Report::SnapshotReceived { from, request, regard, responder, result });
+        let pace = self.executor.clone();
+        self.executor.run(async move {
+            pace.pause(Operation::Store).await;
+            let result = store_snapshot(&*snapshots, &meta, &mut state).await;
+            let _ = reports.send(Report::SnapshotReceived { from, request, regard, responder, result }).await;
         });
     }
 
@@ -64,9 +71,10 @@ impl Actor {
         let news = applied.ahead_of(self.snapshot_index());
         // The state machine must be idle at exactly the applied index.
         !self.snapshotting
+            && (self.now() >= self.snapshot_retry || !self.snapshot_waiters.is_empty())
             && applied == self.handed
             && news > 0
-            && (news >= self.config.snapshot_threshold
+            && ((news >= self.config.snapshot_threshold && self.now() >= self.snapshot_after)
                 || self.core.log_bytes() >= self.config.snapshot_threshold_bytes
                 || !self.snapshot_waiters.is_empty())
     }
@@ -82,6 +90,8 @@ impl Actor {
             size: 0,
         };
         self.snapshotting = true;
+        let interval = self.config.snapshot_interval;
+        self.snapshot_after = self.now() + interval.mul_f64(self.jitter.random_range(1.0..2.0));
         self.give(Work::Snapshot(meta));
     }
 
@@ -99,6 +109,7 @@ impl Actor {
             }
             Err(error) => {
                 warn!(%error, "no snapshot");
+                self.snapshot_retry = self.now() + RETRY;
                 let text = error.to_string();
                 for reply in waiters {
                     let source = std::io::Error::other(text.clone());
@@ -109,14 +120,14 @@ impl Actor {
     }
 }
 
-fn store_snapshot(
+async fn store_snapshot(
     snapshots: &dyn SnapshotStore,
     meta: &SnapshotMeta,
     state: &mut mpsc::Receiver<std::io::Result<Bytes>>,
 ) -> Result<(), StorageError> {
     let mut sink = snapshots.create(meta)?;
     let mut received = 0;
-    while let Some(chunk) = state.blocking_recv() {
+    while let Some(chunk) = state.recv().await {
         let chunk = chunk.map_err(|error| StorageError::io("receive", "a snapshot", error))?;
         received += chunk.len() as u64;
         sink.write_all(&chunk).map_err(|error| StorageError::io("write", "a snapshot", error))?;

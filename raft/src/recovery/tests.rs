@@ -158,7 +158,7 @@ fn everything_in_snapshot_and_log_survives_and_the_forced_configuration_is_in_fo
 #[test]
 fn m16_survivors_are_of_one_epoch_only_if_they_were_recovered_to_the_same() {
     let recovered = |members: &Configuration, more: u64| {
-        let (mut log, snapshots) = (MemoryLog::new(), MemorySnapshots::new());
+        let (mut log, snapshots) = (MemoryLog::new(), MemorySnapshots::new(2));
         fill(&mut log, &snapshots);
         let entries = (10..10 + more).map(|index| command(3, index)).collect();
         log.write(&[Write { id: WriteId(2), entries, ..Write::default() }]).expect("memory");

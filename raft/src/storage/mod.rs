@@ -75,6 +75,12 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// # Errors
     /// No such snapshot, or a checksum that does not fit.
     fn open(&self, last: EntryId) -> Result<(SnapshotMeta, Box<dyn io::Read + Send>), StorageError>;
+
+    /// Removes every snapshot at this entry; nothing if there is none. For one that was stored and then not used.
+    ///
+    /// # Errors
+    /// A directory that cannot be changed.
+    fn remove(&self, last: EntryId) -> Result<(), StorageError>;
 }
 
 /// A snapshot being written. Dropping it without [`SnapshotSink::finish`] discards it.

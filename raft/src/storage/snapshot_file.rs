@@ -182,19 +182,19 @@ impl FileSnapshots {
         })
     }
 
+    fn take_away(&self, name: &str) -> io::Result<()> {
+        // Under another name first: a half removed directory is then no snapshot, and goes at the next start.
+        let doomed = self.directory.join(format!("{name}.tmp"));
+        self.fs.rename(&self.directory.join(name), &doomed)?;
+        self.fs.sync_dir(&self.directory)?;
+        self.fs.remove_dir_all(&doomed)
+    }
+
     /// Removes what is beyond the number to keep. Failure costs space only.
     fn reap(&self) -> Result<(), StorageError> {
         for old in self.stored()?.iter().skip(self.retain) {
-            let path = self.directory.join(&old.name);
-            // Under another name first: a half removed directory is then no snapshot, and goes at the next start.
-            let doomed = self.directory.join(format!("{}.tmp", old.name));
-            let removed = self
-                .fs
-                .rename(&path, &doomed)
-                .and_then(|()| self.fs.sync_dir(&self.directory))
-                .and_then(|()| self.fs.remove_dir_all(&doomed));
-            if let Err(error) = removed {
-                tracing::warn!(path = %path.display(), %error, "could not remove an old snapshot");
+            if let Err(error) = self.take_away(&old.name) {
+                tracing::warn!(snapshot = old.name, %error, "could not remove an old snapshot");
             }
         }
         Ok(())
@@ -262,6 +262,15 @@ impl SnapshotStore for FileSnapshots {
         let reader =
             self.fs.reader(&path).map_err(|error| StorageError::io("read", path.display(), error))?;
         Ok((meta.meta, reader))
+    }
+
+    fn remove(&self, last: EntryId) -> Result<(), StorageError> {
+        for stored in self.stored()?.iter().filter(|stored| stored.meta.meta.last == last) {
+            let path = self.directory.join(&stored.name);
+            self.take_away(&stored.name)
+                .map_err(|error| StorageError::io("remove", path.display(), error))?;
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,4 +131,39 @@ impl Cluster {
 
 pub(crate) fn lines(node: &Node) -> Vec<String> {
     node.commands.lock().expect("not poisoned").iter().map(text).collect()
+}
+
+/// A gate that whatever it guards waits at.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn set(&self, closed: bool) {
+        *self.0.0.lock().expect("not poisoned") = closed;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn pass(&self) {
+        let closed = self.0.0.lock().expect("not poisoned");
+        drop(self.0.1.wait_while(closed, |closed| *closed).expect("not poisoned"));
+    }
+}
+
+/// A journal behind a gate; the command `panic` makes it panic.
+pub(crate) struct GatedMachine(pub(crate) Journal, pub(crate) Gate);
+
+impl StateMachine for GatedMachine {
+    fn apply(&mut self, commands: &[Entry]) -> Vec<Bytes> {
+        self.1.pass();
+        assert!(commands.iter().all(|entry| entry.data != "panic"), "told to");
+        self.0.apply(commands)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, state: &mut dyn Read) -> io::Result<()> {
+        self.0.restore(state)
+    }
 }

@@ -88,6 +88,10 @@ impl World {
 
     /// The same, from a server that says what it takes the receiver for.
     pub fn inject_as(&mut self, from: usize, to: usize, request: Request, regard: Option<Regard>) {
+        if !matches!(request, Request::TimeoutNow { .. }) {
+            // The specification knows only what servers say.
+            self.specification.stop();
+        }
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let received = Received {

@@ -36,6 +36,8 @@ impl World {
     }
 
     fn put_disk(&mut self, node: usize, disk: Disk) {
+        // The specification knows servers that remember.
+        self.specification.stop();
         let server = &mut self.servers[node];
         server.former.insert(server.disk.hard_state.incarnation);
         server.forgot = true;

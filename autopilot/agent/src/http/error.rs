@@ -91,6 +91,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::NotLeader { .. } => Self::NoLeader,
             ChangeError::NotReady
             | ChangeError::ChangeInProgress { .. }
+            | ChangeError::NotCaughtUp { .. }
             | ChangeError::ConfigurationMoved { .. } => Self::NotNow(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
