@@ -283,7 +283,7 @@ async fn a_server_that_does_not_answer_gets_no_vote_unless_forced() {
     let node = cluster.start("d", MemoryLog::new(), MemorySnapshots::default()).await;
     cluster.nodes.push(node);
     in_time("the change", leader.add_voter("d".into(), address("d").into(), None)).await.expect("it answers");
-    assert!(lines(&cluster.nodes[3]).len() >= 40);
+    cluster.wait_for("replication", |node| lines(node).len() >= 40).await;
 
     let vote = |id: &str| ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").into() };
     let both = vec![vote("dead"), ConfigurationChange::RemoveServer { id: "d".into() }];
