@@ -191,6 +191,7 @@ impl World {
 
     fn pause(&mut self, node: usize, lasts: Duration) {
         self.cover("pauses");
+        self.regions.pauses(&self.servers[node], self.options.config.lease_reads);
         self.servers[node].paused_until = self.now + lasts;
     }
 
