@@ -29,21 +29,24 @@ mod driver;
 pub mod testing;
 
 pub use core::{
-    CoolDown, Explanation, Fact, Inputs, KnownServers, Memory, Mode, Proposal, ProposedStep, Record,
-    ReplayedRound, Round, Topic, explain, replay,
+    CoolDown, Explanation, Fact, Inputs, KnownServers, Mode, News, Proposal, ProposedStep, Record,
+    ReplayedRound, Round, Takeover, Topic, explain, replay, safe_to_stop,
 };
 #[cfg(feature = "tokio")]
 pub use driver::{
-    AddServerError, ApplyError, Autopilot, Builder, Intervals, Leadership, LeadershipSource, PruneError,
-    RemoveServerError, RequestError, Status, Supervisor, WatchedLeadership, supervise,
+    AddServerError, ApplyError, Autopilot, Builder, Intervals, Leadership, LeadershipSource, OrderError,
+    PruneError, RemoveServerError, RequestError, Status, Supervisor, WatchedLeadership, supervise,
 };
 pub use model::{
-    Action, AddServerOutcome, AppliedStep, ApplyReport, BlockedBy, Capabilities, ClusterView, Config,
-    ConfigError, DeadClass, Decision, Event, EventKind, HealthReason, KeptServer, KnownServer, NodeStatus,
-    NodeType, Plan, PlannedStep, PruneReport, RaftState, Reason, RemovedServer, ServerHealth, ServerState,
-    ServerStats, Severity, State, Step, Verdict, server_order,
+    Action, Actor, AddServerOutcome, AppliedStep, ApplyReport, BlockedBy, Capabilities, ChangePolicy,
+    ClusterView, Config, ConfigError, DeadClass, Decision, DomainState, DomainTolerance, Event, EventKind,
+    Hand, HandError, HealthPolicy, HealthReason, InputsHash, Instruction, KeptServer, KnownServer, Ledger,
+    LedgerError, Memory, Metadata, NodeStatus, NodeType, Order, Pause, Performed, Plan, PlannedStep,
+    PruneReport, RaftState, Reason, Refusal, RemovalPolicy, RemovedServer, ServerHealth, ServerMemory,
+    ServerState, ServerStats, Severity, State, Step, StopAnswer, Suspension, SuspensionCause, Tombstone,
+    Verdict, Window, Witnesses, server_order,
 };
-pub use ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError};
+pub use ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError, StoredLedger};
 pub use promoter::{Changes, DeadServers, Promoter, PromoterInput, StablePromoter, Wish};
 pub use raft_types::{
     Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,

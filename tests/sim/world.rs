@@ -59,6 +59,8 @@ pub struct Report {
     pub hash: u64,
     /// How often each interesting thing happened.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// Faults that were begun, those included that were left out.
+    pub faults: u64,
     /// What went wrong, if anything.
     pub failure: Option<Failure>,
 }
@@ -225,6 +227,7 @@ impl World {
             time: self.now.since(Time::ZERO),
             hash: self.hash,
             coverage: self.coverage.clone(),
+            faults: self.nemesis.begun,
             failure: self.failure.clone(),
         }
     }

@@ -35,6 +35,7 @@ pub(crate) fn config_of(settings: &AutopilotSettings) -> Config {
         max_trailing_logs: settings.max_trailing_logs,
         min_quorum: usize::try_from(settings.min_quorum).unwrap_or(usize::MAX),
         server_stabilization_time: settings.server_stabilization_time,
+        ..Config::reference()
     }
 }
 
@@ -77,14 +78,15 @@ fn known_server(member: &MemberView) -> Option<KnownServer> {
     }
     Some(KnownServer {
         id: profile.id.as_str().into(),
-        name: profile.name.clone(),
+        name: profile.name.as_str().into(),
         address: ServerAddress::from(raft.to_string()),
-        version: profile.version.clone(),
+        version: profile.version.as_str().into(),
         node_status: match member.liveness {
             Liveness::Alive => NodeStatus::Alive,
             Liveness::Failed => NodeStatus::Failed,
             Liveness::Left => NodeStatus::Left,
         },
-        meta,
+        meta: meta.into(),
+        incarnation: None,
     })
 }

@@ -64,14 +64,14 @@ pub(super) async fn health(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiE
     let now = autopilot.now();
     let servers = state.servers.values().map(|server| ServerHealth {
         id: server.id.to_string(),
-        name: server.name.clone(),
+        name: server.name.to_string(),
         address: server.address.to_string(),
         serf_status: if server.node_status == NodeStatus::Unknown {
             "none"
         } else {
             server.node_status.as_str()
         },
-        version: server.version.clone(),
+        version: server.version.to_string(),
         leader: server.is_leader(),
         last_contact: GoDuration(server.stats.last_contact.unwrap_or_default()),
         last_term: server.stats.last_term.0,
@@ -128,10 +128,10 @@ fn server_state(server: &autopilot::ServerState, now: Time) -> ServerState {
     let reasons = server.health.reasons.iter();
     ServerState {
         id: server.id.to_string(),
-        name: server.name.clone(),
+        name: server.name.to_string(),
         address: server.address.to_string(),
         node_status: server.node_status.as_str(),
-        version: server.version.clone(),
+        version: server.version.to_string(),
         last_contact: GoDuration(server.stats.last_contact.unwrap_or_default()),
         last_term: server.stats.last_term.0,
         last_index: server.stats.last_index.0,
@@ -140,7 +140,7 @@ fn server_state(server: &autopilot::ServerState, now: Time) -> ServerState {
         redundancy_zone: server.meta.get(META_ZONE).cloned().unwrap_or_default(),
         read_replica: server.node_type == NodeType::READ_REPLICA,
         status: server.raft_state.as_str(),
-        meta: server.meta.clone(),
+        meta: (*server.meta).clone(),
         node_type: server.node_type.to_string(),
         stable_for: healthy.then(|| {
             GoDuration(std::time::Duration::from_millis(
