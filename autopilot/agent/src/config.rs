@@ -633,7 +633,8 @@ mod tests {
 
     #[test]
     fn groups_are_tables_over_the_defaults() {
-        let file = "[autopilot]\nremoval = { budget = 2, voter_after = \"1m\" }\n[autopilot.health]\nsamples = 5\n";
+        let file =
+            "[autopilot]\nremoval = { budget = 2, voter_after = \"1m\" }\n[autopilot.health]\nsamples = 5\n";
         let config = load(file, &[]).expect("valid");
         let removal = AutopilotSettings::removal_default();
         let voter_after = Some(Duration::from_secs(60));

@@ -77,7 +77,8 @@ fn a_cordon_survives_its_leader() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let cordoned = cluster.agents[cluster.follower()].name.clone();
-    let answer = operator(&cluster, leader, &["cordon", &cordoned, "--why", "noisy disk", "--by", "night shift"]);
+    let answer =
+        operator(&cluster, leader, &["cordon", &cordoned, "--why", "noisy disk", "--by", "night shift"]);
     assert!(answer.status.success(), "{}", text(&answer.stderr));
     cluster.agents[leader].kill();
     let asked = cluster.leader();

@@ -323,7 +323,9 @@ mod tests {
 
     #[test]
     fn the_plan_names_servers_and_says_when() {
-        let inputs = autopilot::testing::Situation::new("id-n1").voter("id-n2").voter("id-n3").failed("id-n3").inputs;
+        let situation = autopilot::testing::Situation::new("id-n1").voter("id-n2").voter("id-n3");
+        let mut inputs = situation.failed("id-n3").inputs;
+        inputs.config = Some(autopilot::Config::reference());
         let plan = Proposal::compute(&inputs, &autopilot::StablePromoter);
         let members = [server("n1", "leader"), server("n2", "voter"), server("n3", "voter")];
         let lines = steps(&plan, &cluster(&members.each_ref()));

@@ -150,15 +150,7 @@ fn servers(count: i64) -> String {
 
 /// The servers, one a line.
 pub(crate) fn table(facts: &[Facts], state: Option<&AutopilotState>) -> Table {
-    let mut table = Table::new(&[
-        "Server",
-        "Role",
-        "Voter",
-        "Health",
-        "Stable for",
-        "HTTP",
-        "PID",
-    ]);
+    let mut table = Table::new(&["Server", "Role", "Voter", "Health", "Stable for", "HTTP", "PID"]);
     for server in facts {
         let member = state.and_then(|state| state.servers.get(&server.id));
         let ended = server.fate != Fate::Running;

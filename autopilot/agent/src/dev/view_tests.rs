@@ -67,7 +67,8 @@ n5      -         -      -          -           http://127.0.0.1:805  42
 n6      dead      -      -          -           -                     -
 "
     );
-    let plan = ["promote server n4 at 127.0.0.1:4 in 1.8s: healthy for 3.0s, as long as asked (promoter stable)"];
+    let plan =
+        ["promote server n4 at 127.0.0.1:4 in 1.8s: healthy for 3.0s, as long as asked (promoter stable)"];
     let plan = plan.map(str::to_owned);
     let mut picture = picture(&facts, &state, &[], &[]);
     picture.plan = Some(&plan);
@@ -160,10 +161,10 @@ fn a_frame_shows_the_newest_moments_and_the_hints() {
     let (facts, state) = sample();
     let timeline = timeline(30);
     let hints = vec!["hint".to_owned()];
-    let lines = frame(&picture(&facts, &state, &timeline, &hints), Palette::PLAIN, 80, 20);
+    let lines = frame(&picture(&facts, &state, &timeline, &hints), Palette::PLAIN, 80, 24);
     assert_eq!(lines[0], "autopilot dev  12.3s  healthy, may lose 1 server");
     assert_eq!(lines[lines.len() - 3..], ["   30.00s  moment 30", "", "hint"]);
-    assert_eq!(lines.len(), 19);
+    assert_eq!(lines.len(), 23);
     assert!(lines.contains(&"n4      no vote yet: probation, 1.8s left of 3s".to_owned()), "{lines:?}");
     let low = frame(&picture(&facts, &state, &timeline, &hints), Palette::PLAIN, 80, 14);
     assert_eq!(low.last().map(String::as_str), Some("   30.00s  moment 30"), "hints give way first");
