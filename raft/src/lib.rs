@@ -87,8 +87,8 @@ pub use config::{Config, ConfigError, ReloadableConfig};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation, Observer,
-    PeerMetrics, Proposed, Raft, RaftBuilder, Stats,
+    Applied, ConfigurationState, Executor, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation,
+    Observer, Operation, PeerMetrics, Proposed, Raft, RaftBuilder, Stats,
 };
 #[cfg(feature = "tokio")]
 pub use error::{

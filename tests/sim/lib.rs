@@ -6,7 +6,8 @@
 //! [`check`] are judged over all servers at once, including what would survive a crash at that moment.
 //!
 //! Read in this order: [`options`], [`world`], [`server`], [`clock`], [`network`], [`disk`], [`nemesis`], [`workload`],
-//! [`register`], [`pilot`], [`check`], [`linearizable`], [`mutant`], [`swarm`].
+//! [`register`], [`pilot`], [`check`], [`linearizable`], [`spec`], [`mutant`], [`swarm`],
+//! [`shrink`].
 //!
 //! **Not here.** Threads, sockets and files: the tests in `tests/live` use real ones.
 
@@ -23,6 +24,8 @@ pub mod pilot;
 pub mod random;
 pub mod register;
 pub mod server;
+pub mod shrink;
+pub mod spec;
 pub mod swarm;
 pub mod workload;
 pub mod world;

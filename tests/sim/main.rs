@@ -1,5 +1,7 @@
-//! The simulator's command line: `swarm`, `replay`, `mutants`.
+//! The simulator's command line: `swarm`, `replay`, `mutants`, `explore`.
 #![allow(clippy::disallowed_methods, reason = "says how fast the simulator is")]
+
+mod search;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -7,12 +9,25 @@ use std::time::Instant;
 
 use simulation::mutant::Mutant;
 use simulation::options::Options;
+use simulation::shrink::{Less, Shrunk, shrink};
 use simulation::swarm::{Totals, hunt_all, run, swarm_of};
+use simulation::world::Report;
 
 const USAGE: &str = "usage:
   sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model | --autopilot]   run N seeds
   sim replay --seed S [--events E] [--mutant NAME] [--model | --autopilot] [--quiet]   run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E] [--table] [--autopilot]   plant each known defect and look for it
+             [--stop E] [--without PARTS] [--skip FAULTS] [--shrink]
+  sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER] [--autopilot]   plant each known defect and look for it
+  sim explore [--servers N] [--changes N] [--terms N] [--log N] [--single] [--without RULE] [--states MAX] [--threads T]
+                                                              look at every state of the specification within bounds
+--without: leave out some of faults, clients, changes, spares, snapshots, loss, duplicates, late, delay, disks, apply, drift, leases
+--stop: end the faults after exactly so many events
+--skip: leave out single faults, as in 0-4,7
+--shrink: look for a smaller run that fails
+--only: the only checker that counts
+--single: no joint configurations
+explore --without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
+  one-server-at-a-time, newer-log-wins
 --model: a model of the disks instead of the real stores on simulated disks (faster)
 --autopilot: autopilot flies, machines come and go for good (with the model of the disks)";
 
@@ -91,6 +106,7 @@ fn main() -> ExitCode {
         "swarm" => run_swarm(&arguments),
         "replay" => replay(&arguments),
         "mutants" => mutants(&arguments),
+        "explore" => search::explore_within(&arguments),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -132,9 +148,29 @@ fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
             eprint!("\rseed {} ", report.seed);
         }
     });
+    for report in totals.failed.iter().take(SHRUNK) {
+        if let Some(small) = shrink(&kind.options(report.seed, events)) {
+            print_smaller(&small, None, kind);
+        }
+    }
     print_totals(&totals, began.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed.len());
     Ok(totals.failed.is_empty())
+}
+
+/// How many failures of a swarm are made smaller.
+const SHRUNK: usize = 3;
+
+fn print_smaller(small: &Shrunk, mutant: Option<Mutant>, kind: Kind) {
+    let Report { seed, events, faults, failure, .. } = &small.report;
+    let left = faults - small.less.skip.as_ref().map_or(0, |skip| skip.range(..faults).count() as u64);
+    let what = failure.as_ref().map_or("", |failure| failure.check);
+    println!(
+        "seed {seed}: {what} fails after {events} events with {left} faults, found in {} runs",
+        small.runs
+    );
+    let command = replay_command(*seed, EVENTS, mutant, kind);
+    println!("  replay: {command} --stop {}{}", small.events, small.less.arguments());
 }
 
 fn print_totals(totals: &Totals, seconds: f64) {
@@ -161,7 +197,18 @@ fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>, kind: Kind) ->
 }
 
 fn replay(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seed", "--events", "--mutant", "--model", "--autopilot", "--quiet"])?;
+    arguments.known(&[
+        "--seed",
+        "--events",
+        "--mutant",
+        "--model",
+        "--autopilot",
+        "--quiet",
+        "--stop",
+        "--without",
+        "--skip",
+        "--shrink",
+    ])?;
     let seed = arguments.number("--seed", u64::MAX)?;
     if seed == u64::MAX {
         return Err("replay needs --seed".to_owned());
@@ -171,8 +218,20 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
         Some(name) => Some(Mutant::named(name).ok_or_else(|| format!("no mutant is called {name:?}"))?),
         None => None,
     };
+    let kind = arguments.kind();
+    let less = Less::from_arguments(arguments.text("--without"), arguments.text("--skip"))?;
+    if arguments.text("--shrink").is_some() {
+        quiet_panics();
+        let found = shrink(&Options { mutant, ..kind.options(seed, events) });
+        match &found {
+            Some(small) => print_smaller(small, mutant, kind),
+            None => println!("seed {seed} does not fail"),
+        }
+        return Ok(found.is_none());
+    }
     let trace = arguments.text("--quiet").is_none();
-    let options = Options { mutant, trace, ..arguments.kind().options(seed, events) };
+    let mut options = less.of(Options { mutant, trace, ..kind.options(seed, events) });
+    options.events = arguments.number("--stop", options.events)?;
     if trace {
         println!("{options:#?}");
     }
@@ -189,8 +248,9 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn mutants(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--table", "--autopilot"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--table", "--only", "--autopilot"])?;
     let table = arguments.text("--table").is_some();
+    let only = arguments.text("--only").map(|name| &*name.to_owned().leak());
     let seeds = arguments.number("--seeds", 400)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
@@ -198,7 +258,7 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let flown = arguments.kind() == Kind::Autopilot;
     let all: Vec<Mutant> = Mutant::all().filter(|m| !flown || m.autopilot().is_some()).collect();
-    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads);
+    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads, only);
     let mut found = 0;
     for (mutant, hunted) in all.iter().zip(hunts) {
         let name = mutant.name();
@@ -211,11 +271,14 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
                     continue;
                 }
                 println!("{name}: found by {} after {count} seeds: {}", failure.check, failure.sentence);
-                println!("  replay: {}", replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant))));
+                println!(
+                    "  replay: {}",
+                    replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant)))
+                );
             }
             None => println!("{name}: NOT FOUND in {seeds} seeds"),
         }
     }
     println!("found {found} of {}", all.len());
-    Ok(found == all.len())
+    Ok(only.is_some() || found == all.len())
 }

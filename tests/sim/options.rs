@@ -55,6 +55,10 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How autopilot is set up, where it flies.
     pub autopilot: Option<Flight>,
+    /// Faults that do not happen, by their number; where there is a list, each fault draws its own numbers.
+    pub skip: Option<std::collections::BTreeSet<u64>>,
+    /// The only checker whose findings count; all of them when `None`.
+    pub only: Option<&'static str>,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -101,6 +105,8 @@ impl Options {
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             autopilot: None,
+            skip: None,
+            only: None,
             mutant: None,
             trace: false,
         }
@@ -184,6 +190,8 @@ impl Options {
             files: true,
             segment_bytes: 4096,
             autopilot: None,
+            skip: None,
+            only: None,
             mutant: None,
             trace: false,
         }

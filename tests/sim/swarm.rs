@@ -104,13 +104,25 @@ pub fn swarm_of(
 /// The first seed of a range under which a planted defect is found, and what finds it.
 #[must_use]
 pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, events: u64) -> Option<(u64, Failure)> {
+    hunt_by(mutant, seeds, events, None)
+}
+
+/// The same, where only the findings of one checker count.
+#[must_use]
+pub fn hunt_by(
+    mutant: Mutant,
+    seeds: std::ops::Range<u64>,
+    events: u64,
+    only: Option<&'static str>,
+) -> Option<(u64, Failure)> {
     seeds.into_iter().find_map(|seed| {
-        let options = Options { mutant: Some(mutant), ..Options::for_mutant(mutant, seed, events) };
-        run(options).failure.map(|failure| (seed, failure))
+        let options = Options { mutant: Some(mutant), only, ..Options::for_mutant(mutant, seed, events) };
+        let failure = run(options).failure;
+        failure.filter(|failure| only.is_none_or(|only| only == failure.check)).map(|failure| (seed, failure))
     })
 }
 
-/// [`hunt`] for many defects, on this many threads; answers in the order of the defects.
+/// [`hunt_by`] for many defects, on this many threads; answers in the order of the defects.
 ///
 /// # Panics
 /// Never: a panic of a core is a failure that was found.
@@ -120,6 +132,7 @@ pub fn hunt_all(
     seeds: std::ops::Range<u64>,
     events: u64,
     threads: usize,
+    only: Option<&'static str>,
 ) -> Vec<Option<(u64, Failure)>> {
     let next = AtomicU64::new(0);
     let found = Mutex::new(vec![None; mutants.len()]);
@@ -130,7 +143,7 @@ pub fn hunt_all(
                     let position =
                         usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
                     let Some(mutant) = mutants.get(position) else { return };
-                    let hunted = hunt(*mutant, seeds.clone(), events);
+                    let hunted = hunt_by(*mutant, seeds.clone(), events, only);
                     found.lock().expect("no thread panics while it holds this")[position] = hunted;
                 }
             });

@@ -28,8 +28,13 @@ const KEYS: Key = 3;
 pub enum Asked {
     /// These commands.
     Commands(Vec<u64>),
-    /// An entry without a command.
-    Barrier,
+    /// An entry without a command, to read once it is applied: a read by log.
+    Barrier {
+        /// Of which register.
+        key: Key,
+        /// When it was asked for.
+        began: Time,
+    },
     /// A read.
     Read {
         /// It must see everything up to here.
@@ -217,7 +222,8 @@ impl World {
                 self.read(reader);
             }
             10..=12 => {
-                self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
+                let (key, began) = (self.workload.key(), self.now);
+                self.ask(node, Asked::Barrier { key, began }, |request| Input::Barrier { request });
             }
             _ => {
                 let count = 1 + self.workload.random.random_range(0..4) / 3 * 3;
@@ -226,7 +232,12 @@ impl World {
         }
     }
 
-    pub(crate) fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+    pub(crate) fn ask(
+        &mut self,
+        node: usize,
+        asked: Asked,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
         if self.servers[node].paused_until > self.now {
@@ -490,7 +501,11 @@ impl World {
             return self.judge("clients", Err(sentence));
         }
         self.checks.reads.saw(entry.id.index);
-        self.workload.pending.remove(&waiting.request);
+        let asked = self.workload.pending.remove(&waiting.request);
+        if let Some((_, Asked::Barrier { key, began })) = asked {
+            self.cover("reads by log");
+            self.serve_read(node, key, began);
+        }
         if let Some(value) = waiting.value {
             self.learn(value, Fate::Acknowledged);
             if let Some(answer) = answer {

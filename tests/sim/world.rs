@@ -29,6 +29,7 @@ use crate::options::Options;
 use crate::pilot::Fleet;
 use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
+use crate::spec::trace::{self, Heard, Made, Trace};
 use crate::workload::Workload;
 
 pub use event::Event;
@@ -58,6 +59,8 @@ pub struct Report {
     pub hash: u64,
     /// How often each interesting thing happened.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// Faults that were begun, those included that were left out.
+    pub faults: u64,
     /// What went wrong, if anything.
     pub failure: Option<Failure>,
 }
@@ -77,6 +80,8 @@ pub struct World {
     pub network: Network,
     /// The checkers.
     pub checks: Checks,
+    /// The run in the words of the specification.
+    pub specification: Trace,
     /// What clients asked for.
     pub workload: Workload,
     /// What went wrong, if anything.
@@ -129,6 +134,7 @@ impl World {
             now: Time::from_millis(1),
             network: Network::new(&options),
             checks: Checks::default(),
+            specification: Trace::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
             fleet: Fleet::new(options.seed),
@@ -221,6 +227,7 @@ impl World {
             time: self.now.since(Time::ZERO),
             hash: self.hash,
             coverage: self.coverage.clone(),
+            faults: self.nemesis.begun,
             failure: self.failure.clone(),
         }
     }
@@ -241,6 +248,8 @@ impl World {
     pub fn judge(&mut self, check: &'static str, verdict: Verdict) {
         if let Err(sentence) = verdict
             && self.failure.is_none()
+            // A core whose timers are stuck would go on for ever.
+            && self.options.only.is_none_or(|only| only == check || check == "timers")
         {
             self.trace(|| format!("FAILED {check}: {sentence}"));
             self.failure = Some(Failure { check, sentence, at: self.now });
@@ -401,7 +410,10 @@ impl World {
             }
             self.judge_stored(node, &snapshot);
             match self.servers[node].disk.store(snapshot) {
-                Ok(Some(_)) => {}
+                Ok(Some(meta)) => {
+                    let verdict = self.specification.stored(node, &meta);
+                    self.judge("specification", verdict);
+                }
                 Ok(None) => {
                     self.cover("snapshots that could not be stored");
                     let after = self.options.delay.1;
@@ -473,6 +485,8 @@ impl World {
                 }
                 Err(sentence) => return self.judge("disk", Err(sentence)),
             }
+            let verdict = self.specification.synced(node, through, &self.servers[node].disk);
+            self.judge("specification", verdict);
         }
         if told {
             self.step(node, Input::Persisted { through });
@@ -501,11 +515,13 @@ impl World {
         }
         let before = Seen::of(core);
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
+        let heard = trace::heard(&input);
         let mut effects = Vec::new();
         core.step(local, input, &mut effects);
         if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
             self.judge("stability", Err(sentence));
         }
+        let specified = self.specify(node, &heard, &effects);
         self.take_in(node, before, effects);
         // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
         if local == self.servers[node].clock.local(self.now) && self.servers[node].is_up() {
@@ -514,6 +530,14 @@ impl World {
             let verdict = self.checks.contact.stepped(&step, bound);
             self.judge("contact", verdict);
         }
+        self.judge("specification", specified);
+    }
+
+    /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
+    /// exactly what is wrong.
+    fn specify(&mut self, node: usize, heard: &Heard, effects: &[raft::core::Effect]) -> Verdict {
+        let SimServer { core: Some(core), received, .. } = &self.servers[node] else { return Ok(()) };
+        self.specification.stepped(heard, &Made { node, core, effects, received })
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
@@ -582,6 +606,7 @@ impl World {
             base: server.log.base,
             entries: server.log.entries.iter().cloned().collect(),
         };
+        let specified = self.specification.restarts(node, &persisted);
         let mut effects = Vec::new();
         let mutant = self.options.mutant.and_then(Mutant::core);
         let me = server.peer.clone();
@@ -603,7 +628,9 @@ impl World {
                 if !effects.is_empty() {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
+                let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));
                 self.take_in(node, before, effects);
+                self.judge("specification", specified);
                 self.start_gossip(node);
             }
             Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),

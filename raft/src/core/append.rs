@@ -112,10 +112,17 @@ impl RaftCore {
 
     /// Whether there is no memory for more entries after the last one: the state machine or the snapshots do not keep up. The
     /// leader tries again with each heartbeat.
+    ///
+    /// Only what is committed counts. It makes room by itself, while the rest may need the very next entry to be committed.
     fn is_full_for(&self, entries: &[Entry]) -> bool {
         let news = entries.iter().find(|entry| self.log.term_at(entry.id.index) != Some(entry.id.term));
         news.is_some_and(|entry| entry.id.index > self.log.last().index)
             && self.log.bytes() >= self.config.log_bytes_max
+            && self.log.bytes() - self.uncommitted_bytes_here() >= self.config.log_bytes_max
+    }
+
+    fn uncommitted_bytes_here(&self) -> usize {
+        self.log.iter_from(self.commit.next()).map(Entry::size).sum()
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.

@@ -221,7 +221,7 @@ impl RaftCore {
         if let Some((request, _)) = old.change.filter(|_| !self.mutated(Mutant::ChangeForgotten)) {
             self.refuse(request, Refusal::LeadershipLost);
         }
-        let restoring = old.restoring.and_then(Restoring::request);
+        let restoring = old.restoring.as_ref().and_then(Restoring::request);
         for request in restoring.into_iter().chain(old.catch_up.map(|catch_up| catch_up.request)) {
             self.refuse(request, Refusal::LeadershipLost);
         }

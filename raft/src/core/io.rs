@@ -156,12 +156,14 @@ pub enum Input {
         /// The last index that the state in the snapshot knows of; zero if it knows of none.
         above: LogIndex,
     },
-    /// The snapshot of [`Outcome::RestoreBegun`] is durable here; or it is not and will not be.
+    /// The snapshot of [`Outcome::RestoreBegun`] is durable here; or it is not, and is not waited for any more.
     RestoreStored {
         /// Who waits for the end of the restore.
         request: RequestId,
-        /// What was stored.
-        meta: Option<SnapshotMeta>,
+        /// Which snapshot.
+        last: EntryId,
+        /// Its size in bytes, if it was stored.
+        size: Option<u64>,
     },
     /// Campaign now instead of when the election timeout ends; asks for pre-votes first where those are on. A leader goes
     /// on leading, and a server that may not vote does nothing.

@@ -165,7 +165,11 @@ impl RaftCore {
         }
         let log = Log::new(base, entries);
         // A log that was written was written in a term that had been made durable before.
-        hard_state.term = hard_state.term.max(log.last().term).max(snapshot_last.term);
+        let newest = log.last().term.max(snapshot_last.term);
+        if newest > hard_state.term {
+            // No vote was given in a term that was not durable yet.
+            hard_state = HardState { term: newest, voted_for: None };
+        }
         let durable = log.last().index;
         let mut core = Self {
             configurations: Configurations::recompute(
@@ -260,7 +264,7 @@ impl RaftCore {
             }
             Input::Transfer { request, to } => self.on_transfer(request, to),
             Input::BeginRestore { request, above } => self.on_begin_restore(request, above),
-            Input::RestoreStored { request, meta } => self.on_restore_stored(request, meta),
+            Input::RestoreStored { request, last, size } => self.on_restore_stored(request, last, size),
             Input::Campaign => self.on_campaign(),
             Input::ForgetLeader => self.on_forget_leader(),
         }

@@ -69,7 +69,9 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
-        if meta.last.index <= self.commit && self.denies(meta.last) {
+        let other = self.log.term_at(meta.last.index).is_some_and(|term| term != meta.last.term);
+        if meta.last.index <= self.commit && (other || self.denies(meta.last)) {
+            // What is committed here has another identity; no leader of this cluster sends that (catalogue P13).
             self.out.push(Effect::Ignore { reply });
             return;
         }

@@ -692,8 +692,8 @@ fn restore(net: &mut Net, above: u64) -> (SnapshotMeta, RequestId) {
     let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() else {
         panic!("{:?}", net.outcomes[&begun]);
     };
-    let stored = meta.clone();
-    let request = net.request(&leader, |request| Input::RestoreStored { request, meta: Some(stored) });
+    let last = meta.last;
+    let request = net.request(&leader, |request| Input::RestoreStored { request, last, size: Some(7) });
     (meta, request)
 }
 
@@ -735,7 +735,8 @@ fn nothing_is_appended_read_or_changed_while_a_restore_is_under_way() {
     for request in [proposal, change, transfer, again] {
         assert_eq!(net.outcomes[&request], refused);
     }
-    let failed = net.request("a", |request| Input::RestoreStored { request, meta: None });
+    let first = meta.last;
+    let failed = net.request("a", |request| Input::RestoreStored { request, last: first, size: None });
     assert_eq!(net.outcomes[&failed], Outcome::Refused(Refusal::RestoreFailed));
     assert_eq!(net.core("a").last(), last, "nothing happened");
     net.propose("a");
@@ -744,7 +745,10 @@ fn nothing_is_appended_read_or_changed_while_a_restore_is_under_way() {
     let Outcome::RestoreBegun { meta: second } = net.outcomes[&begun].clone() else { panic!() };
     assert!(second.last > meta.last);
     net.snapshots_travel = true;
-    let taken = net.request("a", |request| Input::RestoreStored { request, meta: Some(second) });
+    let late = net.request("a", |request| Input::RestoreStored { request, last: first, size: Some(7) });
+    assert_eq!(net.outcomes[&late], Outcome::Refused(Refusal::RestoreFailed), "it was given up");
+    let last = second.last;
+    let taken = net.request("a", |request| Input::RestoreStored { request, last, size: Some(7) });
     let read = net.request("a", |request| Input::Read { request });
     assert_eq!((net.outcomes.get(&taken), net.outcomes.get(&read)), (None, None), "no quorum has it yet");
     assert!(!net.core("a").is_ready());
@@ -804,6 +808,32 @@ fn a_follower_whose_memory_is_full_takes_no_more_until_there_is_room() {
     net.pass(200);
     assert_eq!(net.core("b").last(), net.core("a").last());
     assert_eq!(net.core("a").commit_index(), net.core("a").last().index);
+}
+
+#[test]
+fn a_follower_that_is_full_of_what_is_not_committed_takes_what_commits_it() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    let b = ServerId::from("b");
+    let room = net.core("b").log_bytes() + 1;
+    let config = Config { log_bytes_max: room, snapshot_threshold_bytes: room, ..Config::default() };
+    net.cores.get_mut(&b).expect("a server").reload(&config);
+    net.stalled.push("b".into());
+    net.propose("a");
+    assert!(net.core("b").log_bytes() > room && net.core("b").commit_index() < net.core("b").last().index);
+    net.propose("a");
+    assert_eq!(net.core("b").last(), net.core("a").last());
+}
+
+#[test]
+fn a_vote_of_an_older_term_is_none_in_the_term_that_a_snapshot_brings() {
+    let snapshot = SnapshotMeta { last: EntryId::new(5, 9), ..SnapshotMeta::default() };
+    let hard_state = HardState { term: Term(3), voted_for: Some("b".into()) };
+    let persisted = Persisted { hard_state, snapshot: Some(snapshot), ..Persisted::default() };
+    let me = Peer::new("a", "a:1");
+    let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut Vec::new());
+    let hard_state = HardState { term: Term(5), voted_for: None };
+    assert_eq!(core.expect("a disk").hard_state(), &hard_state);
 }
 
 #[test]
@@ -879,4 +909,25 @@ fn a_leader_steps_down_after_its_own_limit_if_that_is_shorter() {
         net.pass(1500);
         assert_ne!(net.core("a").role(), Role::Leader);
     }
+}
+
+/// Catalogue P13.
+#[test]
+fn a_snapshot_that_contradicts_what_is_committed_is_not_taken() {
+    let mut net = Net::new(&["a", "b"], &[]);
+    net.pass(200);
+    net.propose("a");
+    let core = net.core("b");
+    let before = (core.last(), core.commit_index());
+    let id = EntryId { term: Term(1), index: core.commit_index() };
+    let meta =
+        SnapshotMeta { last: id, configuration: core.configuration().clone(), ..SnapshotMeta::default() };
+    let reply = ReplyToken(1 << 40);
+    let request = Request::InstallSnapshot { term: core.term(), meta };
+    let mut effects = Vec::new();
+    let input = Input::Request { from: Peer::new("a", "a:1"), request, reply };
+    net.cores.get_mut(&ServerId::from("b")).expect("a server").step(net.now, input, &mut effects);
+    assert!(matches!(effects[..], [Effect::Ignore { reply: to }] if to == reply), "{effects:?}");
+    let core = net.core("b");
+    assert_eq!(((core.last(), core.commit_index()), core.snapshot()), (before, None));
 }

@@ -20,6 +20,7 @@ use super::LeaseRead;
 use super::ages::Ages;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
+use super::executor::Executor;
 use super::observation::{Observation, Observers};
 use super::observe::{Leadership, Metrics, metrics_of};
 use super::queues::{Command, Report, take_waiting};
@@ -62,6 +63,7 @@ pub(super) struct Actor {
     effects: Vec<Effect>,
     transport: Arc<dyn Transport>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) executor: Executor,
     disk: Disk,
     disk_busy: bool,
     writes: Vec<Write>,
@@ -84,7 +86,9 @@ pub(super) struct Actor {
     pub(super) receiving_snapshot: bool,
     next_id: u64,
     replies: BTreeMap<ReplyToken, Responder>,
-    waiters: BTreeMap<RequestId, Waiter>,
+    pub(super) waiters: BTreeMap<RequestId, Waiter>,
+    /// The snapshot from outside that is being stored, and who waits for it.
+    pub(super) storing: Option<(RequestId, EntryId)>,
     pending: VecDeque<Pending>,
     reads: Reads,
     reports: mpsc::Receiver<Report>,
@@ -97,16 +101,18 @@ pub(super) struct Actor {
     pub(super) observers: Observers,
 }
 
+/// What a server works with.
+pub(super) struct Parts {
+    pub(super) log_store: Box<dyn LogStore>,
+    pub(super) state_machine: Box<dyn StateMachine>,
+    pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) executor: Executor,
+}
+
 impl Actor {
-    pub(super) fn new(
-        core: RaftCore,
-        config: Config,
-        seed: u64,
-        log_store: Box<dyn LogStore>,
-        state_machine: Box<dyn StateMachine>,
-        snapshots: Arc<dyn SnapshotStore>,
-        transport: Arc<dyn Transport>,
-    ) -> (Self, Views) {
+    pub(super) fn new(core: RaftCore, config: Config, seed: u64, parts: Parts) -> (Self, Views) {
+        let Parts { log_store, state_machine, snapshots, transport, executor } = parts;
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let start = Instant::now();
         let (metrics, metrics_receiver) = watch::channel(Arc::new(metrics_of(&core, start)));
@@ -117,10 +123,10 @@ impl Actor {
         let actor = Self {
             start,
             effects: Vec::new(),
-            disk: Disk::start(log_store, report_sender.clone()),
+            disk: Disk::start(log_store, report_sender.clone(), &executor),
             disk_busy: false,
             writes: Vec::new(),
-            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone()),
+            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone(), &executor),
             apply_busy: false,
             handed: core.applied_index(),
             restore: None,
@@ -135,6 +141,7 @@ impl Actor {
             next_id: 0,
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            storing: None,
             pending: VecDeque::new(),
             reads: Reads::default(),
             reports,
@@ -149,6 +156,7 @@ impl Actor {
             config,
             snapshots,
             transport,
+            executor,
         };
         let views = Views {
             metrics: metrics_receiver,
@@ -195,6 +203,7 @@ impl Actor {
                 self.on_incoming(incoming);
             }
             self.on_commands(&mut asked);
+            self.give_up_unwanted_restore();
             self.step(Input::Tick);
             self.perform();
             self.publish();
@@ -258,8 +267,8 @@ impl Actor {
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
-            Report::RestoreStored { result, reply } => {
-                self.on_restore_stored(result, reply);
+            Report::RestoreStored { request, last, result } => {
+                self.on_restore_stored(request, last, result);
                 self.publish_now();
             }
             Report::SnapshotUnsendable { to, sequence, error } => {
@@ -480,18 +489,20 @@ impl Actor {
         let last = meta.last;
         let (snapshots, transport) = (Arc::clone(&self.snapshots), Arc::clone(&self.transport));
         let (to, reports) = (to.clone(), self.report_sender.clone());
-        tokio::task::spawn_blocking(move || match snapshots.open(last) {
-            Ok((stored, state)) => {
-                let term = request.term().unwrap_or_default();
-                transport.send_snapshot(
-                    &to,
-                    sequence,
-                    Request::InstallSnapshot { term, meta: stored },
-                    state,
-                );
-            }
-            Err(error) => {
-                let _ = reports.blocking_send(Report::SnapshotUnsendable { to: to.id, sequence, error });
+        self.executor.run(async move {
+            match snapshots.open(last) {
+                Ok((stored, state)) => {
+                    let term = request.term().unwrap_or_default();
+                    transport.send_snapshot(
+                        &to,
+                        sequence,
+                        Request::InstallSnapshot { term, meta: stored },
+                        state,
+                    );
+                }
+                Err(error) => {
+                    let _ = reports.send(Report::SnapshotUnsendable { to: to.id, sequence, error }).await;
+                }
             }
         });
     }

@@ -6,10 +6,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::LeaseRead;
 use super::apply::ApplyReply;
-use super::restores::{Outside, RestoreReply};
+use super::restores::Outside;
 use super::waiters::Client;
 use crate::config::{ConfigError, ReloadableConfig};
-use crate::core::{Peer, Request, Sequence, SnapshotMeta, WriteId};
+use crate::core::{Peer, Request, RequestId, Sequence, SnapshotMeta, WriteId};
 use crate::error::{
     BootstrapError, ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, TransferError,
 };
@@ -120,7 +120,7 @@ pub(super) enum Report {
     SnapshotStarted,
     SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
     SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
-    RestoreStored { result: Result<SnapshotMeta, RestoreError>, reply: RestoreReply },
+    RestoreStored { request: RequestId, last: EntryId, result: Result<SnapshotMeta, RestoreError> },
     SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
 }
 

@@ -123,11 +123,11 @@ fn transfer_error(refusal: &Refusal) -> TransferError {
 fn restore_error(refusal: &Refusal) -> RestoreError {
     match refusal {
         Refusal::NotLeader { leader } => RestoreError::NotLeader { leader: leader.clone() },
-        Refusal::NotReady | Refusal::TransferInProgress | Refusal::RestoreInProgress => {
-            RestoreError::NotReady
-        }
+        Refusal::NotReady
+        | Refusal::TransferInProgress
+        | Refusal::RestoreInProgress
+        | Refusal::RestoreFailed => RestoreError::NotReady,
         Refusal::ChangeInProgress { index } => RestoreError::ChangeInProgress { index: *index },
-        Refusal::RestoreFailed => RestoreError::Invalid,
         Refusal::StorageFailed => RestoreError::Stopped,
         _ => RestoreError::OutcomeUnknown,
     }

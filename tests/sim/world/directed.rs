@@ -119,6 +119,10 @@ impl World {
 
     /// Hands a server a request that nobody sent, in the name of another.
     pub fn inject(&mut self, from: usize, to: usize, request: Request) {
+        if !matches!(request, Request::TimeoutNow { .. }) {
+            // The specification knows only what servers say.
+            self.specification.stop();
+        }
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let received =

@@ -98,7 +98,8 @@ impl World {
     /// A follower that restarts while nobody asks for anything learns what is committed (R15).
     fn settle_after_an_idle_restart(&mut self, limit: std::time::Duration) {
         let leader = liveness::ready_leader(&self.servers);
-        let follower = (0..self.servers.len()).find(|node| Some(*node) != leader && !self.servers[*node].lost && self.lost != Some(*node));
+        let follower = (0..self.servers.len())
+            .find(|node| Some(*node) != leader && !self.servers[*node].lost && self.lost != Some(*node));
         let Some(follower) = follower.filter(|_| !self.is_replacing()) else { return };
         self.crash(follower);
         self.start(follower);

@@ -219,7 +219,8 @@ impl World {
             })
         };
         let in_logs = |disk: &Disk| {
-            let mut logged = disk.log.entries.iter().chain(disk.queue.iter().flat_map(|write| &write.entries));
+            let mut logged =
+                disk.log.entries.iter().chain(disk.queue.iter().flat_map(|write| &write.entries));
             logged.all(|entry| match &entry.kind {
                 EntryKind::Configuration(configuration) => enough(configuration),
                 EntryKind::Command | EntryKind::Noop | EntryKind::Barrier => true,
@@ -370,7 +371,9 @@ impl World {
         let change = match suffrage {
             Some(Suffrage::Voter) if !safe => return,
             Some(Suffrage::Voter) if dice < 65 => ConfigurationChange::DemoteVoter { id },
-            Some(Suffrage::Voter | Suffrage::Nonvoter) if dice < 75 && safe && self.fleet.kept_out.is_empty() => {
+            Some(Suffrage::Voter | Suffrage::Nonvoter)
+                if dice < 75 && safe && self.fleet.kept_out.is_empty() =>
+            {
                 self.fleet.kept_out.insert(node);
                 ConfigurationChange::RemoveServer { id }
             }
@@ -438,7 +441,8 @@ impl World {
                 "application: measures only some"
             }
             _ => {
-                let status = [None, Some(NodeStatus::Failed), Some(NodeStatus::Unknown), Some(NodeStatus::Alive)];
+                let status =
+                    [None, Some(NodeStatus::Failed), Some(NodeStatus::Unknown), Some(NodeStatus::Alive)];
                 let status = status[self.fleet.random.random_range(0..4)];
                 self.rumour(Some(node), about, status, lasts * 2);
                 "application: wrong about a server"

@@ -38,7 +38,9 @@ impl World {
         let verdict = self.checks.writes(&step, &write);
         if let Err((check, sentence)) = verdict {
             self.judge(check, Err(sentence));
-            return;
+            if self.failure.is_some() {
+                return;
+            }
         }
         self.cover_joint(node, &write);
         if write.truncate_from.is_some() {
@@ -310,7 +312,11 @@ impl World {
         self.cover("snapshots taken");
         self.servers[node].disk.writing = None;
         match self.servers[node].disk.store(snapshot) {
-            Ok(Some(meta)) => self.step(node, Input::SnapshotTaken { meta }),
+            Ok(Some(meta)) => {
+                let verdict = self.specification.stored(node, &meta);
+                self.judge("specification", verdict);
+                self.step(node, Input::SnapshotTaken { meta });
+            }
             Ok(None) => self.cover("snapshots that could not be stored"),
             Err(sentence) => self.judge("disk", Err(sentence)),
         }
