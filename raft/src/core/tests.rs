@@ -95,7 +95,7 @@ impl Net {
                 self.queue.push_back((id.clone(), Input::Persisted { through: write.id }));
             }
             Effect::Send { request: Request::InstallSnapshot { .. }, .. } if self.snapshots_travel => {}
-            Effect::Send { to, sequence, request } => {
+            Effect::Send { to, sequence, request, regard } => {
                 let cut = self.isolated.contains(id) || self.isolated.contains(&to.id);
                 if cut || !self.cores.contains_key(&to.id) {
                     self.queue.push_back((id.clone(), Input::SendFailed { to: to.id, sequence }));
@@ -105,7 +105,7 @@ impl Net {
                 self.next += 1;
                 self.replies.insert(reply, (id.clone(), sequence, to.id.clone()));
                 let from = Peer::new(id.as_str(), format!("{id}:1"));
-                self.queue.push_back((to.id, Input::Request { from, request, reply }));
+                self.queue.push_back((to.id, Input::Request { from, request, reply, regard: Some(regard) }));
             }
             Effect::Respond { reply, response } => {
                 let (to, sequence, from) = self.replies.remove(&reply).expect("asked once");
@@ -420,7 +420,7 @@ fn telling_somebody_to_campaign_ends_the_lease_for_the_term() {
 #[test]
 fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
     let config = Config { lease_reads: true, ..Config::default() };
-    let hard_state = HardState { term: Term(1), voted_for: None };
+    let hard_state = HardState { term: Term(1), ..HardState::default() };
     let voters = Configuration::new(["b", "c"].map(|id| Server::voter(id, format!("{id}:1"))).to_vec());
     let first = Entry::new(EntryId::new(1, 1), EntryKind::Configuration(voters), Bytes::new());
     let persisted = Persisted { hard_state, entries: vec![first], ..Persisted::default() };
@@ -429,7 +429,8 @@ fn a_restarted_server_grants_nothing_while_a_lease_may_hold() {
     let mut ask = |now: Time, transfer| {
         let request = Request::Vote { term: Term(2), last: EntryId::new(1, 1), transfer };
         let mut effects = Vec::new();
-        let input = Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1) };
+        let input =
+            Input::Request { from: Peer::new("c", "c:1"), request, reply: ReplyToken(1), regard: None };
         core.step(now, input, &mut effects);
         core.hard_state().voted_for.is_some()
     };
@@ -446,8 +447,8 @@ fn a_forged_timeout_now_is_ignored() {
         let reply = ReplyToken(u64::MAX);
         net.replies.insert(reply, ("c".into(), Sequence(u64::MAX), "b".into()));
         let from = Peer::new(from, "x:1");
-        net.queue
-            .push_back(("b".into(), Input::Request { from, request: Request::TimeoutNow { term }, reply }));
+        let request = Request::TimeoutNow { term };
+        net.queue.push_back(("b".into(), Input::Request { from, request, reply, regard: None }));
         net.run();
     }
     assert_eq!((net.leader().as_str(), net.core("b").term()), ("a", term));
@@ -829,11 +830,11 @@ fn a_follower_that_is_full_of_what_is_not_committed_takes_what_commits_it() {
 #[test]
 fn a_vote_of_an_older_term_is_none_in_the_term_that_a_snapshot_brings() {
     let snapshot = SnapshotMeta { last: EntryId::new(5, 9), ..SnapshotMeta::default() };
-    let hard_state = HardState { term: Term(3), voted_for: Some("b".into()) };
+    let hard_state = HardState { term: Term(3), voted_for: Some("b".into()), ..HardState::default() };
     let persisted = Persisted { hard_state, snapshot: Some(snapshot), ..Persisted::default() };
     let me = Peer::new("a", "a:1");
     let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut Vec::new());
-    let hard_state = HardState { term: Term(5), voted_for: None };
+    let hard_state = HardState { term: Term(5), ..HardState::default() };
     assert_eq!(core.expect("a disk").hard_state(), &hard_state);
 }
 
@@ -926,7 +927,7 @@ fn a_snapshot_that_contradicts_what_is_committed_is_not_taken() {
     let reply = ReplyToken(1 << 40);
     let request = Request::InstallSnapshot { term: core.term(), meta };
     let mut effects = Vec::new();
-    let input = Input::Request { from: Peer::new("a", "a:1"), request, reply };
+    let input = Input::Request { from: Peer::new("a", "a:1"), request, reply, regard: None };
     net.cores.get_mut(&ServerId::from("b")).expect("a server").step(net.now, input, &mut effects);
     assert!(matches!(effects[..], [Effect::Ignore { reply: to }] if to == reply), "{effects:?}");
     let core = net.core("b");
