@@ -55,6 +55,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How autopilot is set up, where it flies.
     pub autopilot: Option<Flight>,
+    /// Faults that do not happen, by their number; where there is a list, each fault draws its own numbers.
+    pub skip: Option<std::collections::BTreeSet<u64>>,
     /// The only checker whose findings count; all of them when `None`.
     pub only: Option<&'static str>,
     /// The planted defect.
@@ -103,6 +105,7 @@ impl Options {
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             autopilot: None,
+            skip: None,
             only: None,
             mutant: None,
             trace: false,
@@ -143,6 +146,8 @@ impl Options {
             // Damage at rest needs somebody who looks after it, which is not what this is about.
             files: false,
             autopilot: Some(Flight::from_seed(seed, base.config.heartbeat_interval, base.delay.1)),
+            // A log that is full of what cannot be committed is another story.
+            config: raft::Config { log_bytes_max: 512 << 20, ..base.config.clone() },
             ..base
         }
     }
@@ -185,6 +190,7 @@ impl Options {
             files: true,
             segment_bytes: 4096,
             autopilot: None,
+            skip: None,
             only: None,
             mutant: None,
             trace: false,

@@ -62,6 +62,10 @@ impl<'a> Policy<'a> {
         self.ask(|promoter| promoter.optimistic_failure_tolerance(state)).flatten()
     }
 
+    pub(super) fn failure_domain(&mut self, server: &ServerState) -> Option<String> {
+        self.ask(|promoter| promoter.failure_domain(server)).flatten()
+    }
+
     pub(super) fn server_details(&mut self, server: &ServerState, state: &State) -> BTreeMap<String, String> {
         self.ask(|promoter| promoter.server_details(server, state)).unwrap_or_default()
     }

@@ -160,8 +160,8 @@ impl Raft {
         Ok(reload.await.map_err(|_| ReloadError::Stopped)??)
     }
 
-    /// Like [`Raft::linearizable_read`], but by lease where this server holds one
-    /// ([`Config::lease_reads`](crate::Config::lease_reads)): no message is sent. Read the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
+    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`](crate::Config::lease_reads)): no message is sent. Read
+    /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
     /// # Errors
     /// See [`ReadError`]. Safe to drop.

@@ -76,6 +76,9 @@ impl World {
             }
             mine.left.extend(&theirs.left);
         }
+        for about in mine.heard.keys() {
+            mine.met.entry(*about).or_insert(now);
+        }
         self.fleet.gossip.insert(node, mine);
     }
 
@@ -110,6 +113,7 @@ impl World {
         let status = |about: usize| match (gossip.heard.get(&about), rumour(about)) {
             (_, Some(said)) => said,
             (None, None) => None,
+            (Some(_), None) if gossip.met.get(&about).is_none_or(|met| *met > at) => None,
             (Some(_), None) if gossip.left.contains(&about) => Some(NodeStatus::Left),
             (Some(heard), None) if at.since(*heard) > flight.suspicion => Some(NodeStatus::Failed),
             (Some(_), None) => Some(NodeStatus::Alive),
@@ -119,7 +123,7 @@ impl World {
             let mut known = KnownServer::alive(peer.id.clone(), peer.address.clone());
             known.node_status = status(about)?;
             if flight.policy.is_replica(about) {
-                known.meta.insert("read_replica".to_owned(), "true".to_owned());
+                known.meta = std::sync::Arc::new([("read_replica".to_owned(), "true".to_owned())].into());
             }
             Some(known)
         });
@@ -131,6 +135,7 @@ impl World {
         let about = self.servers.iter().position(|server| server.id() == id);
         if let (Some(gossip), Some(about)) = (self.fleet.gossip.get_mut(&node), about) {
             gossip.heard.remove(&about);
+            gossip.met.remove(&about);
             gossip.left.remove(&about);
         }
     }
@@ -188,7 +193,9 @@ impl World {
     }
 
     pub(super) fn go_down(&mut self, node: usize, lasts: Duration) {
-        if !self.faults || !self.servers[node].is_up() {
+        // In a directed scenario only what it says happens, and there are no other faults.
+        let directed = self.options.fault_every.is_zero();
+        if (!self.faults && !directed) || !self.servers[node].is_up() {
             return;
         }
         self.crash(node);
@@ -456,7 +463,7 @@ impl World {
     pub fn settle_fleet(&mut self) {
         let Some(flight) = self.options.autopilot.clone() else { return };
         let election = liveness::patience(&self.options, &self.servers);
-        let wait = flight.config.server_stabilization_time * 2 + flight.reconcile * 3 + flight.suspicion;
+        let wait = flight.patience();
         let changes = u32::try_from(self.servers.len() * 2 + 4).unwrap_or(u32::MAX);
         let limit = election * 2 + wait * changes;
         let began = self.now;
@@ -466,7 +473,8 @@ impl World {
                 last = Err("nobody leads".to_owned());
                 return false;
             };
-            last = goal::reached(&flight, &world.fleet, &world.servers, leader);
+            let size = world.pilot(leader).and_then(|pilot| pilot.state.stable_size);
+            last = goal::reached(&flight, &world.fleet, &world.servers, leader, size);
             last.is_ok()
         });
         if self.failure.is_some() {
