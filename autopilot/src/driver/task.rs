@@ -13,7 +13,7 @@ use super::command::Request;
 use super::gather::{LastAnswers, Ports};
 use super::handle::{Shared, Status};
 use super::propose::Records;
-use crate::core::{CoolDown, Inputs, Mode, News, Round};
+use crate::core::{CoolDown, Inputs, Mode, News, Round, Spare};
 use crate::model::{
     Actor, Config, EventKind, Hand, HealthReason, KnownServer, Memory, NodeStatus, Plan, State,
 };
@@ -87,6 +87,7 @@ pub(super) struct Task {
     next_reconcile: Time,
     /// Whether the application was asked for the ledger of an earlier leader.
     took_over: bool,
+    spare: Spare,
 }
 
 impl Task {
@@ -114,6 +115,7 @@ impl Task {
             cool_down: None,
             next_reconcile,
             took_over: false,
+            spare: Spare::default(),
         }
     }
 
@@ -180,7 +182,7 @@ impl Task {
     /// Gathers, runs one round and publishes it.
     pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
         let inputs = self.inputs(mode).await?;
-        let round = Round::run(&inputs, &*self.promoter);
+        let round = Round::run_with(&inputs, &*self.promoter, std::mem::take(&mut self.spare));
         Ok(self.publish(inputs, round).await)
     }
 
@@ -252,8 +254,10 @@ impl Task {
         self.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);
-        self.published.state.send_replace(state.clone());
+        let overtaken = self.published.state.send_replace(state.clone());
         self.published.plan.send_replace(plan.clone());
+        // A state that nobody holds any more is filled again.
+        self.spare.state = Arc::try_unwrap(overtaken).unwrap_or_default();
         self.ports.notify(state, self.timeline.take_untold()).await;
         plan
     }
