@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use raft_types::{EntryId, Server, ServerId, Suffrage, Time};
 
 use super::inputs::{Inputs, News, Spare};
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::{assess, flaps, floor, news, suspend, tolerance};
 use crate::model::{
@@ -241,7 +242,8 @@ impl Tally {
 fn summarise(state: &mut State, tally: &Tally) {
     let mut voters: Vec<&ServerState> = tally.voters.iter().filter_map(|id| state.servers.get(id)).collect();
     voters.sort_by(|a, b| server_order(a, b));
-    let healthy = voters.iter().filter(|server| server.health.healthy).count();
+    let alive = |server: &&&ServerState| server.health.healthy || mutated(Mutant::ToleranceCountsTheDead);
+    let healthy = voters.iter().filter(alive).count();
     state.quorum = voters.len() / 2 + 1;
     state.failure_tolerance = healthy.saturating_sub(state.quorum);
     let all_voters_healthy = !voters.is_empty() && healthy == voters.len();
