@@ -159,6 +159,7 @@ async fn dead_servers_are_removed_and_the_application_forgets_the_failed_ones() 
     let application = knowing(&["n1", "n2", "n3"]);
     application.status("n3", NodeStatus::Failed);
     cluster.silent("n3", Duration::from_secs(60));
+    cluster.silent("n4", Duration::from_secs(60));
     let autopilot = Autopilot::builder(cluster.clone(), application.clone()).start(TERM).await;
     seconds(20).await;
     assert_eq!(cluster.ids(), [id("n1"), id("n2")]);
@@ -270,6 +271,7 @@ async fn s2_a_stopped_autopilot_holds_no_state_and_the_next_run_starts_fresh() {
 async fn an_application_that_hangs_or_panics_delays_and_never_stops_it() {
     for behaviour in [Behaviour::Hang, Behaviour::Panic] {
         let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
+        cluster.silent("n4", Duration::from_secs(60));
         let application = knowing(&["n1", "n2", "n3"]);
         application.behave(behaviour);
         let builder = Autopilot::builder(cluster.clone(), application.clone());

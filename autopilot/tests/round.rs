@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use autopilot::testing::Situation;
 use autopilot::{
-    Action, Changes, DeadClass, DeadServers, Decision, HealthReason, LogIndex, NodeStatus, NodeType,
+    Action, Changes, DeadClass, DeadServers, Decision, HealthReason, LogIndex, Mode, NodeStatus, NodeType,
     Promoter, PromoterInput, RaftState, Reason, Round, ServerId, ServerState, Severity, StablePromoter,
     State, Step, Term, Verdict,
 };
@@ -172,7 +172,7 @@ fn nothing_is_changed_while_a_gate_is_closed() {
         ("leader-not-ready", |inputs| inputs.view.ready = false),
         ("change-in-progress", |inputs| inputs.view.configuration_committed = false),
         ("reconciliation-disabled", |inputs| inputs.reconciliation_enabled = false),
-        ("next-round", |inputs| inputs.mode = autopilot::Mode::Watch),
+        ("next-round", |inputs| inputs.mode = Mode::Watch),
     ];
     for (code, edit) in cases {
         let situation = three().nonvoter("n4").nonvoter("n5").failed("n5").with(edit);
@@ -235,7 +235,7 @@ fn removal_can_be_switched_off_and_asked_for() {
     assert_eq!(step(&off), None);
     assert_eq!(refused(&run(&off), "n3", Action::Remove), "cleanup-disabled");
     let asked = off.with(|inputs| {
-        inputs.mode = autopilot::Mode::Prune;
+        inputs.mode = Mode::Prune;
         inputs.reconciliation_enabled = false;
     });
     assert_eq!(step(&asked), removal("n3", DeadClass::FailedVoter));
@@ -262,7 +262,7 @@ fn a_short_death_costs_nobody_the_membership() {
     assert_eq!(step(&down_for(10)), removal("n4", DeadClass::StaleNonvoter));
     let left = down_for(1).status("n3", NodeStatus::Left);
     assert_eq!(step(&left), removal("n3", DeadClass::FailedVoter), "it left on purpose");
-    let asked = down_for(1).with(|inputs| inputs.mode = autopilot::Mode::Prune);
+    let asked = down_for(1).with(|inputs| inputs.mode = Mode::Prune);
     assert_eq!(step(&asked), removal("n4", DeadClass::StaleNonvoter), "somebody asked");
 }
 
@@ -362,6 +362,34 @@ fn s4_the_leader_is_never_removed() {
         assert_eq!(step(&situation), None, "{status}");
     }
     assert_eq!(refused(&run(&three().status("n1", NodeStatus::Left)), "n1", Action::Remove), "is-leader");
+}
+
+/// An application that is blind, or wrong, for long: what answers the leader is not dead.
+#[test]
+fn a08_who_answers_the_leader_stays_unless_somebody_asks_or_it_left() {
+    let long_ago = |situation: Situation| {
+        situation.with(|inputs| {
+            let seen = inputs.memory.servers.get_mut(&id("n3")).expect("a member");
+            (seen.healthy, seen.since) = (false, inputs.now - Duration::from_secs(600));
+        })
+    };
+    let unknown = long_ago(three().with(|inputs| drop(inputs.known.servers.remove(&id("n3")))));
+    assert_eq!(step(&unknown), None);
+    assert_eq!(refused(&run(&unknown), "n3", Action::Remove), "still-answers");
+    let said_dead = long_ago(three().status("n3", NodeStatus::Failed));
+    assert_eq!(refused(&run(&said_dead), "n3", Action::Remove), "still-answers");
+    let asked = said_dead.clone().with(|inputs| inputs.mode = Mode::Prune);
+    assert_eq!(step(&asked), removal("n3", DeadClass::FailedVoter));
+    assert_eq!(step(&three().status("n3", NodeStatus::Left)), removal("n3", DeadClass::FailedVoter));
+
+    // Down for ten minutes by the application's word, silent for five seconds only.
+    let silent = said_dead.with(|inputs| {
+        let stats = inputs.view.stats.get_mut(&id("n3")).expect("a member");
+        stats.last_contact = Some(Duration::from_secs(5));
+    });
+    assert_eq!(step(&silent), None);
+    let left = Reason::Grace { left: Duration::from_secs(5), required: Duration::from_secs(10) };
+    assert_eq!(decision(&run(&silent), "n3", Action::Remove).reason, left);
 }
 
 #[test]

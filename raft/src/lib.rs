@@ -87,8 +87,8 @@ pub use config::{Config, ConfigError, ReloadableConfig};
 pub use core::Role;
 #[cfg(feature = "tokio")]
 pub use driver::{
-    Applied, ConfigurationState, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation, Observer,
-    PeerMetrics, Proposed, Raft, RaftBuilder, Stats,
+    Applied, ConfigurationState, Executor, Leadership, LeadershipWatch, LeaseRead, Metrics, Observation,
+    Observer, Operation, PeerMetrics, Proposed, Raft, RaftBuilder, Stats,
 };
 #[cfg(feature = "tokio")]
 pub use error::{
@@ -96,7 +96,7 @@ pub use error::{
     StartError, TransferError,
 };
 pub use raft_types::{
-    Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,
-    ServerId, Suffrage, Term, Time,
+    Configuration, ConfigurationChange, ConfigurationError, EntryId, Incarnation, LogIndex, Server,
+    ServerAddress, ServerId, Suffrage, Term, Time,
 };
 pub use state_machine::{SnapshotWriter, StateMachine};

@@ -6,16 +6,19 @@
 mod cluster_support;
 
 use std::io::{self, Read};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cluster_support::{Cluster, Gate, GatedMachine, Journal, Node, address, lines};
-use raft::core::SnapshotMeta;
-use raft::storage::{LogStore, MemoryLog, MemorySnapshots, SnapshotStore, StorageError};
+use raft::core::{Entry, SnapshotMeta};
+use raft::storage::{FileSnapshots, LogStore, MemoryLog, MemorySnapshots, SnapshotStore, StorageError};
+use raft::stream::ApplyMessage;
 use raft::testing::{DiscardSnapshots, Faults, Operation};
 use raft::transport::MemoryNetwork;
 use raft::{
-    ChangeError, Config, Configuration, ConfigurationChange, EntryId, LogIndex, ProposeError, Raft,
-    RestoreError, Role, Server, SnapshotError,
+    ChangeError, Config, Configuration, ConfigurationChange, EntryId, Leadership, LogIndex, ProposeError,
+    Raft, RestoreError, Role, Server, SnapshotError, SnapshotWriter, StateMachine,
 };
 
 /// Ends a test that hangs; nothing is expected to take that long.
@@ -140,6 +143,53 @@ async fn a_restore_that_fails_changes_nothing() {
     assert!(matches!(raft.restore(meta, state).await, Err(RestoreError::Stopped)));
 }
 
+/// A state that never comes keeps nobody: not the proposals once the caller is gone, not the caller once the server stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_whose_state_never_comes_can_be_given_up() {
+    let (raft, journal, _) = single(Config::default(), MemoryLog::new(), MemorySnapshots::default()).await;
+    let never = Gate::default();
+    never.set(true);
+    let restore = |index| {
+        let (raft, state) = (raft.clone(), Gated(never.clone()));
+        tokio::spawn(async move { raft.restore(outside(index, "x\n").0, state).await })
+    };
+    let abandoned = restore(5);
+    let refused = async {
+        while raft.propose("x").await != Err(ProposeError::Overloaded) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("the restore", refused).await;
+    abandoned.abort();
+    let taken = async {
+        while raft.propose("y").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("room", taken).await;
+    let waiting = restore(9);
+    in_time("the restore", async {
+        while raft.propose("x").await != Err(ProposeError::Overloaded) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    in_time("stopping", raft.shutdown()).await;
+    let end = in_time("the answer", waiting).await.expect("no panic");
+    assert!(matches!(end, Err(RestoreError::OutcomeUnknown)), "{end:?}");
+    assert!(text(&journal).contains(&"y".to_owned()));
+    never.set(false);
+}
+
+struct Gated(Gate);
+
+impl Read for Gated {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.pass();
+        Ok(0)
+    }
+}
+
 struct Broken;
 
 impl Read for Broken {
@@ -233,7 +283,7 @@ async fn a_server_that_does_not_answer_gets_no_vote_unless_forced() {
     let node = cluster.start("d", MemoryLog::new(), MemorySnapshots::default()).await;
     cluster.nodes.push(node);
     in_time("the change", leader.add_voter("d".into(), address("d").into(), None)).await.expect("it answers");
-    assert!(lines(&cluster.nodes[3]).len() >= 40);
+    cluster.wait_for("replication", |node| lines(node).len() >= 40).await;
 
     let vote = |id: &str| ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").into() };
     let both = vec![vote("dead"), ConfigurationChange::RemoveServer { id: "d".into() }];
@@ -268,7 +318,7 @@ async fn a_removed_server_stops_if_it_is_told_to() {
             let metrics = raft.metrics();
             let end = async {
                 while metrics.has_changed().is_ok() {
-                    tokio::time::sleep(Duration::from_millis(10)).await
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
             in_time("stopping", end).await;
@@ -379,7 +429,7 @@ async fn a_slow_state_machine_holds_proposals_back() {
     gate.set(false);
     let again = async {
         while raft.propose("again").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     in_time("room", again).await;
@@ -416,7 +466,7 @@ async fn a_slow_follower_is_bounded_and_slows_nobody() {
         let command = format!("{n} {}", "x".repeat(1000));
         let propose = async {
             while leader.propose(command.clone()).await.is_err() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         in_time("a commit", propose).await;
@@ -425,7 +475,7 @@ async fn a_slow_follower_is_bounded_and_slows_nobody() {
     assert!(most >= limit / 2, "it did fall behind: {most} bytes");
     assert!(most <= limit + (8 << 10), "{most} bytes");
     gate.set(false);
-    let end = leader.metrics().borrow().commit_index;
+    let end = leader.barrier().await.expect("a leader").index;
     in_time("catching up", slow.metrics().wait_for(|m| m.applied_index >= end)).await.expect("running");
     assert_eq!(text(&journal).len(), 300);
     cluster.nodes.truncate(2);
@@ -478,4 +528,234 @@ async fn snapshots_go_on_through_changes_of_members_and_newer_snapshots() {
     }
     cluster.leader().await;
     cluster.wait_for("recovery", |node| lines(node) == expected && voters(node) == 5).await;
+}
+
+/// What a state machine was told, and the state of a [`Journal`].
+#[derive(Clone, Default)]
+struct Attentive {
+    journal: Journal,
+    extensions: Arc<Mutex<Vec<Bytes>>>,
+    configurations: Arc<Mutex<Vec<(LogIndex, usize)>>>,
+    writing: Gate,
+}
+
+impl StateMachine for Attentive {
+    fn apply(&mut self, commands: &[Entry]) -> Vec<Bytes> {
+        self.extensions.lock().expect("not poisoned").extend(commands.iter().map(|c| c.extensions.clone()));
+        self.journal.apply(commands)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        let (writer, writing) = (self.journal.snapshot(), self.writing.clone());
+        Box::new(move |out| {
+            writing.pass();
+            writer(out)
+        })
+    }
+
+    fn restore(&mut self, state: &mut dyn Read) -> io::Result<()> {
+        self.journal.restore(state)
+    }
+
+    fn configuration_committed(&mut self, index: LogIndex, configuration: &Configuration) {
+        let members = configuration.servers().len();
+        self.configurations.lock().expect("not poisoned").push((index, members));
+    }
+}
+
+async fn attentive(machine: Attentive, log: MemoryLog, snapshots: MemorySnapshots) -> Raft {
+    let raft = Raft::builder("a", machine)
+        .config(Config { trailing_logs: 0, ..Config::default() })
+        .log_store(log)
+        .snapshots(snapshots)
+        .transport(MemoryNetwork::new().transport(address("a")))
+        .start()
+        .await
+        .expect("a server starts");
+    if !raft.has_state() {
+        let one = Configuration::new(vec![Server::voter("a", address("a"))]);
+        raft.bootstrap(one).await.expect("a fresh cluster");
+    }
+    in_time("the election", raft.metrics().wait_for(|metrics| metrics.ready)).await.expect("running");
+    raft
+}
+
+#[tokio::test]
+async fn a_state_machine_sees_extensions_and_committed_configurations() {
+    let (log, snapshots) = (MemoryLog::new(), MemorySnapshots::default());
+    let machine = Attentive::default();
+    let raft = attentive(machine.clone(), log.clone(), snapshots.clone()).await;
+    let extensions = Bytes::from_static(b"trace 7");
+    raft.propose_with("x", extensions.clone()).await.expect("a leader");
+    raft.propose("y").await.expect("a leader");
+    assert_eq!(*machine.extensions.lock().expect("not poisoned"), [extensions, Bytes::new()]);
+    let added = raft.add_nonvoter("n".into(), address("n").into(), None).await.expect("a leader");
+    raft.barrier().await.expect("a leader");
+    let seen = machine.configurations.lock().expect("not poisoned").clone();
+    assert_eq!(seen, [(LogIndex(1), 1), (added, 2)]);
+    raft.snapshot().await.expect("something new");
+    raft.shutdown().await;
+
+    let machine = Attentive::default();
+    let _raft = attentive(machine.clone(), log, snapshots).await;
+    let seen = machine.configurations.lock().expect("not poisoned").clone();
+    assert_eq!(seen, [(added, 2)], "the snapshot's");
+}
+
+#[tokio::test]
+async fn commands_are_applied_while_a_snapshot_is_written() {
+    let machine = Attentive::default();
+    let raft = attentive(machine.clone(), MemoryLog::new(), MemorySnapshots::default()).await;
+    raft.propose("in it").await.expect("a leader");
+    machine.writing.set(true);
+    let taking = tokio::spawn({
+        let raft = raft.clone();
+        async move { raft.snapshot().await }
+    });
+    for n in 0..20 {
+        in_time("a command", raft.propose(format!("{n}"))).await.expect("a leader");
+    }
+    assert!(!taking.is_finished());
+    machine.writing.set(false);
+    let meta = in_time("the snapshot", taking).await.expect("no panic").expect("something new");
+    let (_, mut state) = raft.open_snapshot(meta.last).await.expect("just taken");
+    let mut content = String::new();
+    state.read_to_string(&mut content).expect("memory");
+    assert!(content.lines().count() <= 21 && content.starts_with("in it\n"), "{content}");
+    assert_eq!(text(&machine.journal).len(), 21);
+}
+
+#[tokio::test]
+async fn a_slow_watcher_of_the_leadership_sees_the_newest() {
+    let cluster = Cluster::bootstrapped(&["a", "b", "c"], Config::default()).await;
+    let first = cluster.leader().await;
+    let mut watch = first.raft.leadership();
+    assert!(matches!(watch.next().await, Some(Leadership::Leader { .. })));
+    let others: Vec<&Node> = cluster.nodes.iter().filter(|node| node.id != first.id).collect();
+    let mut from = first;
+    for to in [others[0], first, others[1]] {
+        in_time("the transfer", from.raft.transfer_leadership(Some(to.id.into())))
+            .await
+            .expect("a live target");
+        in_time("being ready", to.raft.metrics().wait_for(|m| m.ready && m.has_current_term_entry()))
+            .await
+            .expect("running");
+        from = to;
+    }
+    let follows = |m: &Arc<raft::Metrics>| m.leader.as_ref().is_some_and(|l| l.id == others[1].id.into());
+    in_time("following", first.raft.metrics().wait_for(follows)).await.expect("running");
+    let seen = in_time("the newest", watch.next()).await;
+    let Some(Leadership::Follower { leader: Some(leader) }) = seen else { panic!("{seen:?}") };
+    assert_eq!((leader.id, leader.address), (others[1].id.into(), others[1].raft.address().clone()));
+    // Nothing is pending after the newest.
+    assert!(tokio::time::timeout(Duration::from_millis(50), watch.next()).await.is_err());
+}
+
+/// A follower that is stopped while a snapshot comes in begins anew with a whole one.
+#[tokio::test]
+async fn an_incoming_snapshot_that_was_interrupted_is_sent_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = Config { trailing_logs: 0, ..Config::default() };
+    let cluster = Cluster::bootstrapped(&["a"], config.clone()).await;
+    let leader = cluster.leader().await.raft.clone();
+    for n in 0..50 {
+        leader.propose(format!("{n} {}", "x".repeat(10_000))).await.expect("a leader");
+    }
+    leader.snapshot().await.expect("something new");
+    let path = directory.path().join("snapshots");
+    let faults = Faults::new();
+    // The state comes in several pieces; the second life finds what the first one left.
+    faults.fail(Operation::WriteSnapshot, 2);
+    let mut lives = 0;
+    loop {
+        let journal = Journal::default();
+        let store = FileSnapshots::open(&path, 2).expect("a directory");
+        let follower = Raft::builder("b", journal.clone())
+            .config(config.clone())
+            .log_store(MemoryLog::new())
+            .snapshots(faults.store(store))
+            .transport(cluster.network.transport(address("b")))
+            .start()
+            .await
+            .expect("a server starts");
+        lives += 1;
+        if lives == 1 {
+            leader.add_nonvoter("b".into(), address("b").into(), None).await.expect("a leader");
+            while faults.failed() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            follower.shutdown().await;
+            std::fs::create_dir(path.join("2-9-1.tmp")).expect("what a killed server leaves");
+            continue;
+        }
+        in_time("the snapshot", follower.metrics().wait_for(|m| m.applied_index >= LogIndex(52)))
+            .await
+            .expect("running");
+        assert_eq!(text(&journal).len(), 50);
+        break;
+    }
+    assert!(!path.join("2-9-1.tmp").exists());
+}
+
+/// As the MIT labs have it: the application drives, reads a channel, and keeps its own state.
+#[tokio::test]
+async fn an_application_that_keeps_its_state_reads_commands_and_snapshots_from_a_channel() {
+    let network = MemoryNetwork::new();
+    let start = async |id: &'static str, log: MemoryLog, snapshots: MemorySnapshots| {
+        let (machine, messages) = raft::stream::channel(64);
+        let raft = Raft::builder(id, machine)
+            .config(Config { trailing_logs: 0, ..Config::default() })
+            .log_store(log)
+            .snapshots(snapshots)
+            .transport(network.transport(address(id)))
+            .start()
+            .await
+            .expect("a server starts");
+        (raft, messages)
+    };
+    let (log, snapshots) = (MemoryLog::new(), MemorySnapshots::default());
+    let (a, mut messages) = start("a", log.clone(), snapshots.clone()).await;
+    a.bootstrap(Configuration::new(vec![Server::voter("a", address("a"))])).await.expect("a fresh cluster");
+    in_time("the election", a.metrics().wait_for(|m| m.ready)).await.expect("running");
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(a.submit(format!("{n}")).await.expect("a leader").id);
+    }
+    for (n, id) in ids.iter().enumerate() {
+        let command = Bytes::from(n.to_string());
+        let expected = ApplyMessage::Command { id: *id, command };
+        assert_eq!(in_time("a command", messages.next()).await, Some(expected));
+    }
+    let early = log.copy();
+    assert!(early.bytes() > 0);
+    assert!(messages.compact(ids[3].index, "zero to three"));
+    a.snapshot().await.expect("something new");
+    let whole = early.bytes();
+    in_time("a shorter log", async {
+        while log.bytes() >= whole {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    a.shutdown().await;
+
+    let (a, mut messages) = start("a", log, snapshots).await;
+    in_time("the election", a.metrics().wait_for(|m| m.ready)).await.expect("running");
+    let (b, mut others) = start("b", MemoryLog::new(), MemorySnapshots::default()).await;
+    a.add_voter("b".into(), address("b").into(), None).await.expect("it answers");
+    for stream in [&mut messages, &mut others] {
+        let state = Bytes::from_static(b"zero to three");
+        let expected = ApplyMessage::Snapshot { index: ids[3].index, state };
+        assert_eq!(in_time("the capture", stream.next()).await, Some(expected));
+        assert!(stream.install_if_newer(ids[3].index));
+        for n in [4, 5] {
+            let expected = ApplyMessage::Command { id: ids[n], command: Bytes::from(n.to_string()) };
+            assert_eq!(in_time("a command", stream.next()).await, Some(expected));
+        }
+        assert!(!stream.install_if_newer(ids[3].index), "something newer was read");
+    }
+    for raft in [a, b] {
+        raft.shutdown().await;
+    }
+    assert_eq!(messages.next().await, None);
 }

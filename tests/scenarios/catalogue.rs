@@ -61,6 +61,30 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "raft/tests/storage_crash.rs",
         "a_crash_leaves_the_log_before_or_after_a_call_and_never_less_than_acknowledged",
     ),
+    (
+        "M12",
+        "raft/src/transport/tcp/tests.rs",
+        "a_request_for_another_server_is_refused_by_whoever_has_its_address",
+    ),
+    (
+        "M16",
+        "raft/src/recovery/tests.rs",
+        "m16_survivors_are_of_one_epoch_only_if_they_were_recovered_to_the_same",
+    ),
+    ("M16", "raft/src/recovery/tests.rs", "after_a_crash_at_any_step_the_next_start_completes_the_recovery"),
+    (
+        "D15",
+        "raft/src/core/tests.rs",
+        "a_restore_reaches_everybody_above_every_index_and_keeps_the_configuration",
+    ),
+    (
+        "P06",
+        "raft/src/core/tests.rs",
+        "a_restore_reaches_everybody_above_every_index_and_keeps_the_configuration",
+    ),
+    ("P13", "raft/src/core/tests.rs", "a_snapshot_that_contradicts_what_is_committed_is_not_taken"),
+    ("M06", "raft/src/core/tests.rs", "a_server_that_never_answers_gets_no_vote_and_costs_nothing"),
+    ("M15", "raft/src/core/tests.rs", "voters_that_lag_far_behind_are_named"),
     ("M18", "tests/scenarios/membership.rs", "m13_a_change_of_an_isolated_leader_is_undone"),
     ("L01", "tests/scenarios/elections.rs", "a_transfer_moves_leadership_and_loses_nothing"),
 ];
@@ -68,29 +92,17 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
 /// Items without a test of their own, and why.
 const WITHOUT: &[(&str, &str)] = &[
     ("R23", "servers forward nothing; sessions are tested in `raft`"),
-    ("D12", "the swarm takes a server with a damaged disk out and brings a new one in (`servers replaced`)"),
     ("D13", "the state machine is rebuilt from snapshot and log at every start; nothing is applied in place"),
-    ("D15", "there is no restore of a snapshot over a running cluster at another index"),
-    ("P06", "there is no import of a snapshot; `peers.json` has tests in `raft`"),
     ("P10", "about the byte stream: tests of the TCP transport"),
     (
         "P11",
         "the swarm's smallest snapshot intervals and `a_fresh_learner_is_brought_up_by_a_snapshot_and_promoted`",
     ),
-    ("P13", "checker `state_machine_safety` (S13) judges every stored snapshot"),
     ("P15", "a snapshot travels in one stream, not in chunks: tests of the TCP transport"),
     (
         "M05",
         "random changes between one and eight servers in the swarm; `e17` grows and shrinks step by step",
     ),
-    ("M06", "a policy: learners first is what the autopilot does"),
-    (
-        "M07",
-        "a removed id that comes back empty gets a new place in the log; ids of incarnations are the agent's",
-    ),
-    ("M12", "about addresses and handshakes: tests of the agent and the transport"),
-    ("M15", "a policy: the autopilot asks for caught-up voters"),
-    ("M16", "offline recovery: tests of `peers.json` in `raft`"),
     ("L11", "a candidate is no leader and has no lease; the swarm judges every read by lease"),
     ("L12", "about the application: tests of the autopilot"),
 ];

@@ -1,22 +1,76 @@
-//! The simulator's command line: `swarm`, `replay`, `mutants`.
+//! The simulator's command line: `swarm`, `replay`, `mutants`, `explore`.
 #![allow(clippy::disallowed_methods, reason = "says how fast the simulator is")]
+
+mod search;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use simulation::coverage::regions::REGIONS;
 use simulation::mutant::Mutant;
 use simulation::options::Options;
+use simulation::shrink::{Less, Shrunk, shrink};
 use simulation::swarm::{Totals, hunt_all, run, swarm_of};
+use simulation::world::Report;
 
 const USAGE: &str = "usage:
-  sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model]   run N seeds
-  sim replay --seed S [--events E] [--mutant NAME] [--model] [--quiet]   run one seed and print every event
-  sim mutants [--seeds N] [--start S] [--events E] [--table]     plant each known defect and look for it
---model: a model of the disks instead of the real stores on simulated disks (faster)";
+  sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model | --autopilot]   run N seeds
+  sim replay --seed S [--events E] [--mutant NAME] [--model | --autopilot] [--quiet]   run one seed and print every event
+             [--stop E] [--without PARTS] [--skip FAULTS] [--shrink]
+  sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER] [--autopilot]   plant each known defect and look for it
+  sim explore [--servers N] [--changes N] [--terms N] [--log N] [--single] [--without RULE] [--states MAX] [--threads T]
+                                                              look at every state of the specification within bounds
+--without: leave out some of faults, clients, changes, spares, snapshots, loss, duplicates, late, delay, disks, apply, drift, leases
+--stop: end the faults after exactly so many events
+--skip: leave out single faults, as in 0-4,7
+--shrink: look for a smaller run that fails
+--only: the only checker that counts
+--single: no joint configurations
+explore --without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
+  one-server-at-a-time, newer-log-wins
+--model: a model of the disks instead of the real stores on simulated disks (faster)
+--autopilot: autopilot flies, machines come and go for good (with the model of the disks)";
 
 /// Events before the faults stop, unless asked otherwise.
 const EVENTS: u64 = 6000;
+
+/// What runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Raft on the real stores.
+    Files,
+    /// Raft on a model of them.
+    Model,
+    /// Raft with autopilot.
+    Autopilot,
+}
+
+impl Kind {
+    /// What finds this defect.
+    const fn of(mutant: Option<Mutant>) -> Self {
+        match mutant {
+            Some(mutant) if mutant.autopilot().is_some() => Self::Autopilot,
+            Some(mutant) if mutant.core().is_some() => Self::Model,
+            _ => Self::Files,
+        }
+    }
+
+    fn options(self, seed: u64, events: u64) -> Options {
+        match self {
+            Self::Autopilot => Options::flown(seed, events),
+            _ => Options { files: self == Self::Files, ..Options::from_seed(seed, events) },
+        }
+    }
+
+    const fn argument(self) -> &'static str {
+        match self {
+            Self::Files => "",
+            Self::Model => " --model",
+            Self::Autopilot => " --autopilot",
+        }
+    }
+}
 
 struct Arguments(Vec<String>);
 
@@ -29,6 +83,14 @@ impl Arguments {
     fn text(&self, name: &str) -> Option<&str> {
         let at = self.0.iter().position(|argument| argument == name)?;
         Some(self.0.get(at + 1).map_or("", String::as_str))
+    }
+
+    fn kind(&self) -> Kind {
+        match (self.text("--autopilot"), self.text("--model")) {
+            (Some(_), _) => Kind::Autopilot,
+            (None, Some(_)) => Kind::Model,
+            (None, None) => Kind::Files,
+        }
     }
 
     fn known(&self, names: &[&str]) -> Result<(), String> {
@@ -45,6 +107,7 @@ fn main() -> ExitCode {
         "swarm" => run_swarm(&arguments),
         "replay" => replay(&arguments),
         "mutants" => mutants(&arguments),
+        "explore" => search::explore_within(&arguments),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -63,7 +126,7 @@ fn quiet_panics() {
 }
 
 fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--threads", "--model"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--threads", "--model", "--autopilot"])?;
     let seeds = arguments.number("--seeds", 200)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
@@ -73,29 +136,56 @@ fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
     let began = Instant::now();
     let terminal = std::io::stderr().is_terminal();
     let threads = usize::try_from(threads).unwrap_or(1);
-    let files = arguments.text("--model").is_none();
-    let shape = |seed| Options { files, ..Options::from_seed(seed, events) };
+    let kind = arguments.kind();
+    let shape = |seed| kind.options(seed, events);
     let totals = swarm_of(start..start.saturating_add(seeds), threads, shape, |report| {
         if let Some(failure) = &report.failure {
             println!(
                 "seed {} failed at {}: {}: {}",
                 report.seed, failure.at, failure.check, failure.sentence
             );
-            let model = if files { "" } else { " --model" };
-            println!("  replay: {}{model}", replay_command(report.seed, events, None));
+            println!("  replay: {}", replay_command(report.seed, events, None, kind));
         } else if terminal {
             eprint!("\rseed {} ", report.seed);
         }
     });
+    for report in totals.failed.iter().take(SHRUNK) {
+        if let Some(small) = shrink(&kind.options(report.seed, events)) {
+            print_smaller(&small, None, kind);
+        }
+    }
     print_totals(&totals, began.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed.len());
     Ok(totals.failed.is_empty())
+}
+
+/// How many failures of a swarm are made smaller.
+const SHRUNK: usize = 3;
+
+fn print_smaller(small: &Shrunk, mutant: Option<Mutant>, kind: Kind) {
+    let Report { seed, events, faults, failure, .. } = &small.report;
+    let left = faults - small.less.skip.as_ref().map_or(0, |skip| skip.range(..faults).count() as u64);
+    let what = failure.as_ref().map_or("", |failure| failure.check);
+    println!(
+        "seed {seed}: {what} fails after {events} events with {left} faults, found in {} runs",
+        small.runs
+    );
+    let command = replay_command(*seed, EVENTS, mutant, kind);
+    println!("  replay: {command} --stop {}{}", small.events, small.less.arguments());
 }
 
 fn print_totals(totals: &Totals, seconds: f64) {
     println!();
     for (name, count) in &totals.coverage {
         println!("{count:>12}  {name}");
+    }
+    println!("\nseeds that enter each region of the fault catalogue:");
+    let seeds = |region| totals.regions.get(region).copied().unwrap_or(0);
+    for (region, what) in REGIONS {
+        println!("{:>12}  {region} {what}", seeds(region));
+    }
+    for (region, what) in REGIONS.iter().filter(|(region, _)| seeds(region) == 0) {
+        println!("not entered: {region} {what}");
     }
     let events = totals.events;
     let virtual_seconds = totals.time.as_secs_f64();
@@ -108,15 +198,26 @@ fn print_totals(totals: &Totals, seconds: f64) {
     );
 }
 
-fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>) -> String {
+fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>, kind: Kind) -> String {
     let events = if events == EVENTS { String::new() } else { format!(" --events {events}") };
-    let model = if mutant.is_some_and(|mutant| mutant.core().is_some()) { " --model" } else { "" };
+    let kind = kind.argument();
     let mutant = mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
-    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}{model}")
+    format!("cargo run --release -p simulation -- replay --seed {seed}{events}{mutant}{kind}")
 }
 
 fn replay(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seed", "--events", "--mutant", "--model", "--quiet"])?;
+    arguments.known(&[
+        "--seed",
+        "--events",
+        "--mutant",
+        "--model",
+        "--autopilot",
+        "--quiet",
+        "--stop",
+        "--without",
+        "--skip",
+        "--shrink",
+    ])?;
     let seed = arguments.number("--seed", u64::MAX)?;
     if seed == u64::MAX {
         return Err("replay needs --seed".to_owned());
@@ -126,9 +227,20 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
         Some(name) => Some(Mutant::named(name).ok_or_else(|| format!("no mutant is called {name:?}"))?),
         None => None,
     };
+    let kind = arguments.kind();
+    let less = Less::from_arguments(arguments.text("--without"), arguments.text("--skip"))?;
+    if arguments.text("--shrink").is_some() {
+        quiet_panics();
+        let found = shrink(&Options { mutant, ..kind.options(seed, events) });
+        match &found {
+            Some(small) => print_smaller(small, mutant, kind),
+            None => println!("seed {seed} does not fail"),
+        }
+        return Ok(found.is_none());
+    }
     let trace = arguments.text("--quiet").is_none();
-    let files = arguments.text("--model").is_none();
-    let options = Options { mutant, trace, files, ..Options::from_seed(seed, events) };
+    let mut options = less.of(Options { mutant, trace, ..kind.options(seed, events) });
+    options.events = arguments.number("--stop", options.events)?;
     if trace {
         println!("{options:#?}");
     }
@@ -145,16 +257,18 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn mutants(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seeds", "--start", "--events", "--table"])?;
+    arguments.known(&["--seeds", "--start", "--events", "--table", "--only", "--autopilot"])?;
     let table = arguments.text("--table").is_some();
+    let only = arguments.text("--only").map(|name| &*name.to_owned().leak());
     let seeds = arguments.number("--seeds", 400)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
     quiet_panics();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let all: Vec<Mutant> = Mutant::all().collect();
-    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads);
-    let (mut found, mut rare) = (0, 0);
+    let flown = arguments.kind() == Kind::Autopilot;
+    let all: Vec<Mutant> = Mutant::all().filter(|m| !flown || m.autopilot().is_some()).collect();
+    let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads, only);
+    let mut found = 0;
     for (mutant, hunted) in all.iter().zip(hunts) {
         let name = mutant.name();
         match hunted {
@@ -166,15 +280,14 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
                     continue;
                 }
                 println!("{name}: found by {} after {count} seeds: {}", failure.check, failure.sentence);
-                println!("  replay: {}", replay_command(seed, events, Some(*mutant)));
-            }
-            None if mutant.is_rare() => {
-                rare += 1;
-                println!("{name}: not found in {seeds} seeds, which is no failure: it is rare");
+                println!(
+                    "  replay: {}",
+                    replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant)))
+                );
             }
             None => println!("{name}: NOT FOUND in {seeds} seeds"),
         }
     }
     println!("found {found} of {}", all.len());
-    Ok(found + rare == all.len())
+    Ok(only.is_some() || found == all.len())
 }

@@ -57,6 +57,8 @@ pub enum Mutant {
     TimersStop,
     /// The core itself breaks a rule.
     Core(raft::core::Mutant),
+    /// Autopilot breaks a rule.
+    Autopilot(autopilot::core::Mutant),
 }
 
 impl Mutant {
@@ -90,7 +92,9 @@ impl Mutant {
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::AROUND.into_iter().chain(raft::core::Mutant::ALL.iter().map(|mutant| Self::Core(*mutant)))
+        let core = raft::core::Mutant::ALL.iter().map(|mutant| Self::Core(*mutant));
+        let autopilot = autopilot::core::Mutant::ALL.iter().map(|mutant| Self::Autopilot(*mutant));
+        Self::AROUND.into_iter().chain(core).chain(autopilot)
     }
 
     /// The defect of a core, if it is one.
@@ -102,23 +106,13 @@ impl Mutant {
         }
     }
 
-    /// Whether the window in which it does harm is so short that the usual number of seeds may not hit it: a deposed leader
-    /// must be asked for a read within the few milliseconds before it notices. Directed scenarios retell all of them.
+    /// The defect of autopilot, if it is one.
     #[must_use]
-    pub const fn is_rare(self) -> bool {
-        use raft::core::Mutant as Core;
-        matches!(
-            self,
-            Self::Core(
-                Core::NonvotersConfirmReads
-                    | Core::LeaseForgottenAtRestart
-                    | Core::LeaseOneShort
-                    | Core::LeaseOutlivesTransfer
-                    | Core::LeaseTooLong
-                    | Core::OldAnswersConfirmReads
-                    | Core::ReadJoinsOldRound
-            )
-        )
+    pub const fn autopilot(self) -> Option<autopilot::core::Mutant> {
+        match self {
+            Self::Autopilot(mutant) => Some(mutant),
+            _ => None,
+        }
     }
 
     /// Whether it changes what a restart finds, which only the model of a disk allows.
@@ -140,6 +134,7 @@ impl Mutant {
     pub fn name(self) -> String {
         let name = match self {
             Self::Core(mutant) => return mutant.name(),
+            Self::Autopilot(mutant) => return mutant.name(),
             Self::DiskLies => "disk-lies",
             Self::VoteForgotten => "vote-forgotten",
             Self::TermForgotten => "term-forgotten",

@@ -1,36 +1,54 @@
 //! Picks faults: crashes, restarts, cuts, pauses, clocks, bursts of loss, and disks that are slow, stall, fail to sync, are
 //! full or damage what they hold.
 
-mod deposed;
+mod strikes;
 
 use std::time::Duration;
 
-use raft::core::{Input, Role};
+use raft::core::Input;
 use rand::RngExt;
 
-use crate::check::leases;
+use crate::options::Options;
 use crate::random::{Random, between, chance, stream};
 use crate::world::{Event, World};
+
+pub use strikes::Strike;
 
 /// Where faults come from.
 #[derive(Debug)]
 pub struct Nemesis {
     random: Random,
+    /// Faults begun, those included that were left out.
+    pub begun: u64,
 }
 
 impl Nemesis {
     /// The faults of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { random: stream(seed, "faults") }
+        Self { random: stream(seed, "faults"), begun: 0 }
+    }
+
+    /// Counts a fault. Where single faults are left out, it draws numbers of its own. True if it is left out.
+    fn begins(&mut self, options: &Options) -> bool {
+        let number = self.begun;
+        self.begun += 1;
+        let Some(skip) = &options.skip else { return false };
+        self.random = stream(options.seed, &format!("fault {number}"));
+        skip.contains(&number)
     }
 }
 
 impl World {
     pub(crate) fn fault(&mut self) {
+        let skipped = self.nemesis.begins(&self.options);
         let every = self.options.fault_every;
+        self.note_mended();
         let next = every.mul_f64(self.nemesis.random.random_range(0.1..2.0));
         self.schedule(next, Event::Fault);
+        if skipped {
+            return;
+        }
         let random = &mut self.nemesis.random;
         let mut node = random.random_range(0..self.servers.len());
         // Leaders are where faults hurt.
@@ -43,7 +61,7 @@ impl World {
             0..=59 => return self.freeze_leader(),
             60..=119 => return self.restart_beside_a_cut(),
             120..=169 => return self.stray_timeout_now(),
-            170..=229 => return self.depose_and_ask(),
+            170..=229 => return self.calm_and_depose(),
             _ => {}
         }
         let random = &mut self.nemesis.random;
@@ -73,7 +91,8 @@ impl World {
             }
             91 => self.fail_disk_for(node, lasts),
             92..=93 => self.doom_disk_for(node, lasts),
-            94..=95 => self.rot(node, lasts),
+            94 => self.rot(node, lasts),
+            95 => self.wipe_for(node, lasts),
             _ => {
                 self.cover("bursts of loss");
                 self.network.loss = 400;
@@ -82,44 +101,22 @@ impl World {
         }
     }
 
+    /// A server comes back under its id with an empty disk (D12). What was on its way to the old process is gone by then.
+    fn wipe_for(&mut self, node: usize, lasts: Duration) {
+        if self.servers[node].lost || !self.can_wipe(node) {
+            return;
+        }
+        self.wipe(node);
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
+    }
+
     fn crash_for(&mut self, node: usize, lasts: Duration) {
         self.crash(node);
         let epoch = self.servers[node].epoch;
         // Often at once: what was on its way then meets the next incarnation.
         let lasts = if chance(&mut self.nemesis.random, 300) { lasts / 100 } else { lasts };
         self.schedule(lasts, Event::Restart { node, epoch });
-    }
-
-    /// Where leases hurt: nobody hears the holder any more; or, once somebody asks for votes, whoever keeps the holder in
-    /// office is restarted and has forgotten it. False if nobody holds one.
-    fn challenge_lease(&mut self, lasts: Duration) -> bool {
-        let servers = 0..self.servers.len();
-        let holds = |world: &Self, node: usize| leases::holds(&world.servers[node], world.now);
-        let Some(holder) = servers.clone().find(|node| holds(self, *node)) else { return false };
-        let others: Vec<usize> = servers.filter(|node| *node != holder).collect();
-        let asks = |node: &usize| {
-            self.servers[*node].core.as_ref().is_some_and(|core| core.role() == Role::Candidate)
-        };
-        let keepers: Vec<usize> = others.iter().copied().filter(|node| !asks(node)).collect();
-        if keepers.len() < others.len() {
-            self.cover("restarts of those who keep a lease");
-            for node in keepers {
-                self.crash(node);
-                let epoch = self.servers[node].epoch;
-                self.schedule(Duration::from_millis(1), Event::Restart { node, epoch });
-            }
-            return true;
-        }
-        self.cover("leases challenged");
-        let some = chance(&mut self.nemesis.random, 500);
-        let deaf = if some { self.nemesis.random.random_range(0..others.len().max(1)) } else { others.len() };
-        for (position, other) in others.iter().enumerate() {
-            if !some || position == deaf {
-                self.network.cuts.insert((holder, *other));
-            }
-        }
-        self.schedule(lasts.max(self.options.config.election_timeout * 3), Event::Mend);
-        true
     }
 
     fn isolate_for(&mut self, node: usize, lasts: Duration) {
@@ -160,17 +157,8 @@ impl World {
         let deaf_only = chance(&mut self.nemesis.random, 500);
         self.transfer(leader, None);
         let after = between(&mut self.nemesis.random, Duration::ZERO, self.options.delay.1 * 2);
-        self.schedule(after, Event::Cut { node: leader, deaf_only });
+        self.schedule(after, Event::Strike(Strike::CutOff { node: leader, deaf_only }));
         self.schedule(after + lasts, Event::Mend);
-    }
-
-    pub(crate) fn cut_off(&mut self, node: usize, deaf_only: bool) {
-        for other in (0..self.servers.len()).filter(|other| *other != node) {
-            self.network.cuts.insert((other, node));
-            if !deaf_only {
-                self.network.cuts.insert((node, other));
-            }
-        }
     }
 
     /// A leader stands still for about as long as the others need to elect another one (L07).
@@ -179,33 +167,6 @@ impl World {
         let timeout = self.options.config.election_timeout;
         let lasts = between(&mut self.nemesis.random, timeout, timeout * 2);
         self.pause(leader, lasts);
-    }
-
-    /// A follower hears nothing of the leader, and then another one forgets that it heard it (E15, L06).
-    fn restart_beside_a_cut(&mut self) {
-        let Some(leader) = self.servers.iter().position(crate::server::SimServer::leads) else { return };
-        let count = self.servers.len();
-        if count < 3 {
-            return;
-        }
-        self.cover("restarts beside a cut");
-        let deaf = (leader + self.nemesis.random.random_range(1..count)) % count;
-        self.network.cut(leader, deaf);
-        let timeout = self.options.config.election_timeout;
-        let after = between(&mut self.nemesis.random, timeout, timeout * 2);
-        for node in (0..count).filter(|node| *node != leader && *node != deaf) {
-            self.schedule(after, Event::Reboot { node, leader });
-        }
-        self.schedule(timeout * 4, Event::Mend);
-    }
-
-    /// It is killed and starts at once, and hears nothing of that leader from then on.
-    pub(crate) fn reboot(&mut self, node: usize, leader: usize) {
-        if self.has_faults() && self.servers[node].is_up() {
-            self.network.cut(leader, node);
-            self.crash(node);
-            self.start(node);
-        }
     }
 
     /// A TimeoutNow that is late, or that its sender had no right to send, arrives (E18).
@@ -230,6 +191,7 @@ impl World {
 
     fn pause(&mut self, node: usize, lasts: Duration) {
         self.cover("pauses");
+        self.regions.pauses(&self.servers[node], self.options.config.lease_reads);
         self.servers[node].paused_until = self.now + lasts;
     }
 

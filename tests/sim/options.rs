@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::mutant::Mutant;
+use crate::pilot::Flight;
 use crate::random::{between, chance, stream};
 
 /// The shape of one run.
@@ -52,6 +53,12 @@ pub struct Options {
     pub files: bool,
     /// The size of the log's segments.
     pub segment_bytes: u64,
+    /// How autopilot is set up, where it flies.
+    pub autopilot: Option<Flight>,
+    /// Faults that do not happen, by their number; where there is a list, each fault draws its own numbers.
+    pub skip: Option<std::collections::BTreeSet<u64>>,
+    /// The only checker whose findings count; all of them when `None`.
+    pub only: Option<&'static str>,
     /// The planted defect.
     pub mutant: Option<Mutant>,
     /// Whether to print every event.
@@ -97,6 +104,9 @@ impl Options {
             aftermath: chance(&mut stream(seed, "aftermath"), 100),
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
+            autopilot: None,
+            skip: None,
+            only: None,
             mutant: None,
             trace: false,
         }
@@ -116,6 +126,40 @@ impl Options {
         let room = (usize::try_from(self.snapshot_every + config.trailing_logs).unwrap_or(0) + 5) * 1200;
         config.log_bytes_max = [room, 512 << 20][r.random_range(0..2)];
         self
+    }
+
+    /// What the swarm runs under this seed with autopilot. Clients and faults are rarer, so that more time passes, and
+    /// members are changed by autopilot and by people, not at random.
+    #[must_use]
+    pub fn flown(seed: u64, events: u64) -> Self {
+        let base = Self::from_seed(seed, events);
+        let mut random = stream(seed, "flown");
+        let r = &mut random;
+        let ms = Duration::from_millis;
+        Self {
+            voters: [1, 2, 3, 3, 3, 4, 5, 5][r.random_range(0..8)],
+            spares: r.random_range(0..=2),
+            events: events * 3,
+            client_every: between(r, ms(20), ms(150)),
+            fault_every: between(r, ms(800), ms(8000)),
+            changes: false,
+            // Damage at rest needs somebody who looks after it, which is not what this is about.
+            files: false,
+            autopilot: Some(Flight::from_seed(seed, base.config.heartbeat_interval, base.delay.1)),
+            // A log that is full of what cannot be committed is another story.
+            config: raft::Config { log_bytes_max: 512 << 20, ..base.config.clone() },
+            ..base
+        }
+    }
+
+    /// What the swarm runs under this seed to find this defect. One of the core or of autopilot has nothing to do with files,
+    /// and the model of a disk is faster.
+    #[must_use]
+    pub fn for_mutant(mutant: Mutant, seed: u64, events: u64) -> Self {
+        match mutant.autopilot() {
+            Some(_) => Self::flown(seed, events),
+            None => Self { files: mutant.core().is_none(), ..Self::from_seed(seed, events) },
+        }
     }
 
     /// A calm cluster for directed scenarios: every message takes 1 ms, every write 100 µs; no faults, no clients.
@@ -145,6 +189,9 @@ impl Options {
             aftermath: false,
             files: true,
             segment_bytes: 4096,
+            autopilot: None,
+            skip: None,
+            only: None,
             mutant: None,
             trace: false,
         }

@@ -37,6 +37,8 @@ pub struct Totals {
     pub time: Duration,
     /// Sums, and for what is called "at most" the largest.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// How many runs entered each region of the catalogue.
+    pub regions: BTreeMap<&'static str, u64>,
 }
 
 impl Totals {
@@ -46,6 +48,9 @@ impl Totals {
         for (name, count) in &report.coverage {
             let known = self.coverage.entry(name).or_default();
             *known = if name.ends_with("at most") { (*known).max(*count) } else { *known + count };
+        }
+        for region in report.regions.keys() {
+            *self.regions.entry(region).or_default() += 1;
         }
         if report.failure.is_some() {
             self.failed.push(report);
@@ -104,15 +109,25 @@ pub fn swarm_of(
 /// The first seed of a range under which a planted defect is found, and what finds it.
 #[must_use]
 pub fn hunt(mutant: Mutant, seeds: std::ops::Range<u64>, events: u64) -> Option<(u64, Failure)> {
+    hunt_by(mutant, seeds, events, None)
+}
+
+/// The same, where only the findings of one checker count.
+#[must_use]
+pub fn hunt_by(
+    mutant: Mutant,
+    seeds: std::ops::Range<u64>,
+    events: u64,
+    only: Option<&'static str>,
+) -> Option<(u64, Failure)> {
     seeds.into_iter().find_map(|seed| {
-        // A defect of the core has nothing to do with files, and the model of a disk is faster.
-        let files = mutant.core().is_none();
-        let options = Options { mutant: Some(mutant), files, ..Options::from_seed(seed, events) };
-        run(options).failure.map(|failure| (seed, failure))
+        let options = Options { mutant: Some(mutant), only, ..Options::for_mutant(mutant, seed, events) };
+        let failure = run(options).failure;
+        failure.filter(|failure| only.is_none_or(|only| only == failure.check)).map(|failure| (seed, failure))
     })
 }
 
-/// [`hunt`] for many defects, on this many threads; answers in the order of the defects.
+/// [`hunt_by`] for many defects, on this many threads; answers in the order of the defects.
 ///
 /// # Panics
 /// Never: a panic of a core is a failure that was found.
@@ -122,6 +137,7 @@ pub fn hunt_all(
     seeds: std::ops::Range<u64>,
     events: u64,
     threads: usize,
+    only: Option<&'static str>,
 ) -> Vec<Option<(u64, Failure)>> {
     let next = AtomicU64::new(0);
     let found = Mutex::new(vec![None; mutants.len()]);
@@ -132,7 +148,7 @@ pub fn hunt_all(
                     let position =
                         usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
                     let Some(mutant) = mutants.get(position) else { return };
-                    let hunted = hunt(*mutant, seeds.clone(), events);
+                    let hunted = hunt_by(*mutant, seeds.clone(), events, only);
                     found.lock().expect("no thread panics while it holds this")[position] = hunted;
                 }
             });

@@ -28,8 +28,13 @@ const KEYS: Key = 3;
 pub enum Asked {
     /// These commands.
     Commands(Vec<u64>),
-    /// An entry without a command.
-    Barrier,
+    /// An entry without a command, to read once it is applied: a read by log.
+    Barrier {
+        /// Of which register.
+        key: Key,
+        /// When it was asked for.
+        began: Time,
+    },
     /// A read.
     Read {
         /// It must see everything up to here.
@@ -58,6 +63,8 @@ pub struct Workload {
     outcomes: BTreeMap<RequestId, Outcome>,
     /// Changes that expect a configuration which was not in force when they were asked for.
     stale: BTreeSet<RequestId>,
+    /// Until then clients only read.
+    pub(crate) quiet_until: Time,
     /// Transfers under way, and where.
     handing_over: BTreeMap<RequestId, usize>,
 }
@@ -75,6 +82,7 @@ impl Workload {
             pending: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             stale: BTreeSet::new(),
+            quiet_until: Time::ZERO,
             handing_over: BTreeMap::new(),
         }
     }
@@ -128,6 +136,12 @@ impl Workload {
         true
     }
 
+    /// Whether a server is handing leadership over.
+    #[must_use]
+    pub fn hands_over(&self, node: usize) -> bool {
+        self.handing_over.values().any(|at| *at == node)
+    }
+
     /// Whether nobody waits for anything.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -168,6 +182,10 @@ impl World {
         if !leaders.is_empty() && chance(random, 850) {
             node = leaders[random.random_range(0..leaders.len())];
         }
+        if self.now < self.workload.quiet_until {
+            self.read(node);
+            return;
+        }
         // A deposed leader that does not know it yet is where reads go wrong.
         if leaders.len() > 1 && chance(random, 600) {
             let term = |node: &usize| self.servers[*node].core.as_ref().map(raft::core::RaftCore::term);
@@ -204,7 +222,8 @@ impl World {
                 self.read(reader);
             }
             10..=12 => {
-                self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
+                let (key, began) = (self.workload.key(), self.now);
+                self.ask(node, Asked::Barrier { key, began }, |request| Input::Barrier { request });
             }
             _ => {
                 let count = 1 + self.workload.random.random_range(0..4) / 3 * 3;
@@ -213,7 +232,12 @@ impl World {
         }
     }
 
-    fn ask(&mut self, node: usize, asked: Asked, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+    pub(crate) fn ask(
+        &mut self,
+        node: usize,
+        asked: Asked,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> RequestId {
         let request = self.workload.next_request();
         self.workload.pending.insert(request, (node, asked));
         if self.servers[node].paused_until > self.now {
@@ -377,7 +401,8 @@ impl World {
             | Outcome::RestoreBegun { .. }
             | Outcome::Restored { .. } => {}
         }
-        self.workload.outcomes.insert(request, outcome);
+        self.workload.outcomes.insert(request, outcome.clone());
+        self.hear_outcome(node, request, &outcome);
     }
 
     fn proposed(
@@ -476,7 +501,11 @@ impl World {
             return self.judge("clients", Err(sentence));
         }
         self.checks.reads.saw(entry.id.index);
-        self.workload.pending.remove(&waiting.request);
+        let asked = self.workload.pending.remove(&waiting.request);
+        if let Some((_, Asked::Barrier { key, began })) = asked {
+            self.cover("reads by log");
+            self.serve_read(node, key, began);
+        }
         if let Some(value) = waiting.value {
             self.learn(value, Fate::Acknowledged);
             if let Some(answer) = answer {

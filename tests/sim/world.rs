@@ -5,6 +5,9 @@ mod aftermath;
 mod directed;
 mod ending;
 mod event;
+mod fleet;
+mod flying;
+mod identity;
 mod operator;
 mod perform;
 
@@ -18,14 +21,17 @@ use rand::RngExt;
 
 use crate::check::{Checks, Step, Verdict, stability};
 use crate::clock::Clock;
+use crate::coverage::{Before, Moment, Regions};
 use crate::disk::Start;
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::options::Options;
+use crate::pilot::Fleet;
 use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
+use crate::spec::trace::{self, Heard, Made, Trace};
 use crate::workload::Workload;
 
 pub use event::Event;
@@ -55,6 +61,10 @@ pub struct Report {
     pub hash: u64,
     /// How often each interesting thing happened.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// How often each region of the catalogue was entered.
+    pub regions: BTreeMap<&'static str, u64>,
+    /// Faults that were begun, those included that were left out.
+    pub faults: u64,
     /// What went wrong, if anything.
     pub failure: Option<Failure>,
 }
@@ -74,6 +84,10 @@ pub struct World {
     pub network: Network,
     /// The checkers.
     pub checks: Checks,
+    /// Which regions of the catalogue were entered.
+    pub regions: Regions,
+    /// The run in the words of the specification.
+    pub specification: Trace,
     /// What clients asked for.
     pub workload: Workload,
     /// What went wrong, if anything.
@@ -89,6 +103,8 @@ pub struct World {
     /// What was answered to injected requests, and by whom.
     pub said: Vec<(usize, Response)>,
     held: Vec<Event>,
+    /// Machines, applications and the runs of autopilot, where it flies.
+    pub fleet: Fleet,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
     pause_random: Random,
@@ -124,8 +140,11 @@ impl World {
             now: Time::from_millis(1),
             network: Network::new(&options),
             checks: Checks::default(),
+            specification: Trace::default(),
+            regions: Regions::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
+            fleet: Fleet::new(options.seed),
             failure: None,
             coverage: BTreeMap::new(),
             filter: None,
@@ -165,6 +184,7 @@ impl World {
         if world.faults {
             world.schedule(world.options.fault_every, Event::Fault);
         }
+        world.start_fleet();
         world
     }
 
@@ -214,12 +234,15 @@ impl World {
             time: self.now.since(Time::ZERO),
             hash: self.hash,
             coverage: self.coverage.clone(),
+            regions: self.regions.entered().clone(),
+            faults: self.nemesis.begun,
             failure: self.failure.clone(),
         }
     }
 
     /// Counts something interesting.
     pub fn cover(&mut self, what: &'static str) {
+        self.regions.counts(what);
         *self.coverage.entry(what).or_default() += 1;
     }
 
@@ -234,6 +257,8 @@ impl World {
     pub fn judge(&mut self, check: &'static str, verdict: Verdict) {
         if let Err(sentence) = verdict
             && self.failure.is_none()
+            // A core whose timers are stuck would go on for ever.
+            && self.options.only.is_none_or(|only| only == check || check == "timers")
         {
             self.trace(|| format!("FAILED {check}: {sentence}"));
             self.failure = Some(Failure { check, sentence, at: self.now });
@@ -299,6 +324,7 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
+            Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
                 // Nobody adds a server that was lost while the request waited in a socket.
                 let too_late =
@@ -319,12 +345,11 @@ impl World {
                     self.fault();
                 }
             }
-            Event::Cut { node, deaf_only } => {
+            Event::Strike(strike) => {
                 if self.faults {
-                    self.cut_off(node, deaf_only);
+                    self.strike(strike);
                 }
             }
-            Event::Reboot { node, leader } => self.reboot(node, leader),
             Event::AskDeposed { node, until } => self.ask_deposed(node, until),
             Event::Mend => {
                 self.network.cuts.clear();
@@ -394,7 +419,10 @@ impl World {
             }
             self.judge_stored(node, &snapshot);
             match self.servers[node].disk.store(snapshot) {
-                Ok(Some(_)) => {}
+                Ok(Some(meta)) => {
+                    let verdict = self.specification.stored(node, &meta);
+                    self.judge("specification", verdict);
+                }
                 Ok(None) => {
                     self.cover("snapshots that could not be stored");
                     let after = self.options.delay.1;
@@ -407,12 +435,12 @@ impl World {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
-        let request = received.request.clone();
+        let (request, regard) = (received.request.clone(), received.regard);
         if request == Request::ReadIndex {
             self.checks.contact.read_index(reply, self.now);
         }
         self.servers[node].received.insert(reply, received);
-        self.step(node, Input::Request { from, request, reply });
+        self.step(node, Input::Request { from, request, reply, regard });
     }
 
     fn judge_stored(&mut self, node: usize, snapshot: &Snapshot) {
@@ -422,7 +450,7 @@ impl World {
 
     fn answer(&mut self, node: usize, epoch: u64, from: usize, sequence: Sequence, response: Response) {
         if !self.is_current(node, epoch) {
-            return;
+            return self.cover("answers to an earlier life");
         }
         self.checks.contact.answered(node, epoch, sequence);
         if self.servers[node].sent.remove(&sequence).is_none() {
@@ -466,6 +494,8 @@ impl World {
                 }
                 Err(sentence) => return self.judge("disk", Err(sentence)),
             }
+            let verdict = self.specification.synced(node, through, &self.servers[node].disk);
+            self.judge("specification", verdict);
         }
         if told {
             self.step(node, Input::Persisted { through });
@@ -492,13 +522,16 @@ impl World {
         {
             self.checks.contact.reads(*request, self.now);
         }
-        let before = Seen::of(core);
+        let (before, shown, told) = (Seen::of(core), Before::of(core), input.clone());
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
+        let heard = trace::heard(&input);
         let mut effects = Vec::new();
         core.step(local, input, &mut effects);
         if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
             self.judge("stability", Err(sentence));
         }
+        self.enter_regions(node, shown, &told, &effects);
+        let specified = self.specify(node, &heard, &effects);
         self.take_in(node, before, effects);
         // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
         if local == self.servers[node].clock.local(self.now) && self.servers[node].is_up() {
@@ -507,6 +540,20 @@ impl World {
             let verdict = self.checks.contact.stepped(&step, bound);
             self.judge("contact", verdict);
         }
+        self.judge("specification", specified);
+    }
+
+    fn enter_regions(&mut self, node: usize, before: Before, input: &Input, effects: &[raft::core::Effect]) {
+        let Self { now, servers, network, options, regions, .. } = self;
+        let (now, Some(core)) = (*now, &servers[node].core) else { return };
+        regions.steps(&Moment { now, node, before, input, core, effects, servers, network, options });
+    }
+
+    /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
+    /// exactly what is wrong.
+    fn specify(&mut self, node: usize, heard: &Heard, effects: &[raft::core::Effect]) -> Verdict {
+        let SimServer { core: Some(core), received, .. } = &self.servers[node] else { return Ok(()) };
+        self.specification.stepped(heard, &Made { node, core, effects, received })
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
@@ -532,6 +579,7 @@ impl World {
         }
         self.servers[node].highest_term = self.servers[node].highest_term.max(now.term);
         self.plan_wake(node);
+        self.follow_leadership(node);
     }
 
     /// How long a leader may go without an answer of a quorum: it looks once a heartbeat interval, by its own clock.
@@ -574,6 +622,7 @@ impl World {
             base: server.log.base,
             entries: server.log.entries.iter().cloned().collect(),
         };
+        let specified = self.specification.restarts(node, &persisted);
         let mut effects = Vec::new();
         let mutant = self.options.mutant.and_then(Mutant::core);
         let me = server.peer.clone();
@@ -591,11 +640,15 @@ impl World {
                         server.log.last()
                     );
                 }
+                self.regions.starts(node, &core);
                 server.core = Some(core);
                 if !effects.is_empty() {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
+                let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));
                 self.take_in(node, before, effects);
+                self.judge("specification", specified);
+                self.start_gossip(node);
             }
             Err(error) => self.judge("restart", Err(format!("{}: {error}", self.servers[node].peer.id))),
         }
@@ -607,6 +660,7 @@ impl World {
             return;
         }
         self.trace(|| format!("{} crashes", self.servers[node].peer.id));
+        self.regions.crashes(node, &self.servers);
         self.abandon_clients_of(node);
         for received in std::mem::take(&mut self.servers[node].received).into_values() {
             let after = self.options.delay.1;

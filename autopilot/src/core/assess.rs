@@ -10,6 +10,7 @@ use raft_types::{EntryId, LogIndex, ServerId, Term, Time};
 
 use super::flaps;
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, HealthPolicy, HealthReason, NodeStatus, ServerHealth, ServerMemory, ServerStats};
 
 /// The newest measurement of a server, with its time.
@@ -90,7 +91,8 @@ pub(super) fn judge(
         reasons.extend(broken);
     }
     let healthy = reasons.is_empty();
-    if was_healthy != Some(healthy) {
+    let sticks = was_healthy.is_some() && mutated(Mutant::StableSinceSticks);
+    if was_healthy != Some(healthy) && !sticks {
         seen.since = now;
         seen.credit = Duration::ZERO;
     }
@@ -109,13 +111,16 @@ fn told(inputs: &Inputs, leader: Option<EntryId>, status: NodeStatus, sample: &S
     if leader.is_none() {
         reasons.push(HealthReason::NoLeader);
     }
-    if status != NodeStatus::Alive {
+    let taken_for_alive = status == NodeStatus::Unknown && mutated(Mutant::UnknownIsAlive);
+    if status != NodeStatus::Alive && !taken_for_alive {
         reasons.push(HealthReason::NotAlive { status });
     }
     let limit = inputs.stats_age_max;
     match sample.at.map(|at| inputs.now.since(at)) {
         None => reasons.push(HealthReason::NoStats { age: None, limit }),
-        Some(age) if age > limit => reasons.push(HealthReason::NoStats { age: Some(age), limit }),
+        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
+            reasons.push(HealthReason::NoStats { age: Some(age), limit })
+        }
         Some(_) => {}
     }
     reasons
@@ -132,7 +137,7 @@ fn measured(
     let limit = config.last_contact_threshold.saturating_mul(percent) / 100;
     match stats.last_contact {
         None => reasons.push(HealthReason::NoContact),
-        Some(last_contact) if last_contact > limit => {
+        Some(last_contact) if last_contact > limit && !mutated(Mutant::ContactIgnored) => {
             reasons.push(HealthReason::LastContact { last_contact, limit });
         }
         Some(_) => {}
@@ -143,7 +148,7 @@ fn measured(
     }
     let behind = leader.index.ahead_of(stats.last_index);
     let limit = part(config.max_trailing_logs, percent);
-    if behind > limit {
+    if behind > limit && !mutated(Mutant::TrailingLogsIgnored) {
         reasons.push(HealthReason::TrailingLogs { behind, limit });
     }
     reasons
@@ -225,7 +230,14 @@ pub(super) fn stable_at(
     if !seen.healthy {
         return Time::NEVER;
     }
-    let steady = if votes && seen.since.since(first_state_at) <= required {
+    if mutated(Mutant::NoProbation) {
+        return seen.since;
+    }
+    if mutated(Mutant::ProbationFromStart) {
+        return first_state_at + required;
+    }
+    let spared = votes || mutated(Mutant::EverybodySparedAtFirst);
+    let steady = if spared && seen.since.since(first_state_at) <= required {
         seen.since
     } else {
         seen.since + required.saturating_sub(seen.credit)

@@ -7,6 +7,7 @@ use std::iter::Peekable;
 use raft_types::{EntryId, Server, ServerId, Suffrage, Time};
 
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::{assess, flaps, floor, orders, tolerance};
 use crate::model::{
@@ -144,7 +145,8 @@ fn server(
 fn summarise(state: &mut State) {
     let mut voters: Vec<&ServerState> = state.servers.values().filter(|server| server.is_voter()).collect();
     voters.sort_by(|a, b| server_order(a, b));
-    let healthy = voters.iter().filter(|server| server.health.healthy).count();
+    let alive = |server: &&&ServerState| server.health.healthy || mutated(Mutant::ToleranceCountsTheDead);
+    let healthy = voters.iter().filter(alive).count();
     state.quorum = voters.len() / 2 + 1;
     state.failure_tolerance = healthy.saturating_sub(state.quorum);
     let all_voters_healthy = !voters.is_empty() && healthy == voters.len();

@@ -5,6 +5,8 @@
 //! why each server does not vote yet → news. Nothing here reads a clock, asks anybody
 //! or performs anything.
 //!
+//! [`Run`] carries what one round leaves to the next.
+//!
 //! Not here: gathering the inputs and performing the step, which are the driver's.
 
 mod assess;
@@ -17,6 +19,7 @@ mod floor;
 mod inputs;
 mod ledger;
 mod limits;
+mod mutant;
 mod news;
 mod orders;
 mod plan;
@@ -25,6 +28,7 @@ mod proposal;
 pub(crate) mod removals;
 mod replace;
 mod replay;
+mod run;
 mod safety;
 mod stop;
 mod suspend;
@@ -33,8 +37,11 @@ mod tolerance;
 pub use explain::{Explanation, Fact, Topic, explain};
 pub use inputs::{CoolDown, Inputs, KnownServers, Mode, News, Round};
 pub use ledger::Takeover;
+#[cfg(feature = "__mutants")]
+pub use mutant::{Mutant, with_mutant};
 pub use proposal::{Proposal, ProposedStep};
 pub use replay::{Record, ReplayedRound, replay};
+pub use run::{Gathered, Run, everybody_answered, expected};
 pub use safety::{AddPlan, AddRefusal, plan_add};
 pub use stop::safe_to_stop;
 

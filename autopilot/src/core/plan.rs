@@ -6,6 +6,7 @@ use raft_types::ServerId;
 
 use super::candidates::Candidate;
 use super::inputs::{CoolDown, Inputs, Mode};
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::safety::Safety;
 use super::{limits, orders};
@@ -63,7 +64,7 @@ pub(super) fn plan(
 
 /// Why nothing may be changed without being asked.
 fn unasked_gate(inputs: &Inputs, config: &Config) -> Option<Reason> {
-    if !inputs.reconciliation_enabled {
+    if !inputs.reconciliation_enabled && !mutated(Mutant::SwitchIgnored) {
         return Some(Reason::ReconciliationDisabled);
     }
     orders::gate(inputs).or_else(|| limits::rate(inputs, config))
@@ -75,13 +76,14 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
     if !view.is_leader || view.term != inputs.term {
         return Some(Reason::NotLeader);
     }
-    if inputs.config.is_none() {
+    if inputs.config.is_none() && !mutated(Mutant::ActsWithoutConfig) {
         return Some(Reason::NoConfig);
     }
     if !view.ready {
         return Some(Reason::LeaderNotReady);
     }
-    if !view.configuration_committed || view.configuration.is_joint() {
+    let changing = !view.configuration_committed || view.configuration.is_joint();
+    if changing && !mutated(Mutant::ActsWhileChanging) {
         return Some(Reason::ChangeInProgress { index: view.configuration_index });
     }
     None

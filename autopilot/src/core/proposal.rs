@@ -83,7 +83,7 @@ impl Proposal {
                         return proposal;
                     }
                 }
-                (None, Some(wake)) => paper.now = wake,
+                (None, Some(wake)) => pass_time(&mut paper, wake),
                 (None, None) => {
                     proposal.complete = true;
                     return proposal;
@@ -109,6 +109,16 @@ impl Proposal {
     pub fn due(&self) -> impl Iterator<Item = &ProposedStep> {
         self.steps.iter().take_while(|step| step.wait.is_zero())
     }
+}
+
+/// Moves the clock of the paper on: whoever is silent stays so, and everybody else goes on answering.
+fn pass_time(paper: &mut Inputs, wake: Time) {
+    let limit = paper.config.as_ref().map_or(Duration::ZERO, |config| config.last_contact_threshold);
+    let passed = wake.since(paper.now);
+    paper.now = wake;
+    let measured = paper.fetched.iter_mut().flat_map(|fetched| fetched.values_mut());
+    let contacts = paper.view.stats.values_mut().chain(measured).filter_map(|s| s.last_contact.as_mut());
+    contacts.filter(|contact| **contact > limit).for_each(|c| *c = c.saturating_add(passed));
 }
 
 /// Plays a change on paper. False when it cannot be played, as a transfer cannot: what follows is another leader's.

@@ -7,6 +7,7 @@ use raft_types::ServerId;
 
 use super::candidates::Candidate;
 use super::inputs::{Inputs, Mode};
+use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::safety::Safety;
 use super::{floor, limits, orders};
@@ -28,7 +29,8 @@ pub(crate) fn dead(state: &State) -> DeadServers {
     for server in state.servers.values() {
         let is_dead = match server.node_status {
             NodeStatus::Failed | NodeStatus::Left => true,
-            NodeStatus::Alive | NodeStatus::Unknown => false,
+            NodeStatus::Unknown => mutated(Mutant::UnknownIsDead),
+            NodeStatus::Alive => false,
         };
         if is_dead {
             let class = DeadClass::of(server.known, server.suffrage);
@@ -49,7 +51,9 @@ pub(super) fn removals(
     let dead = dead(state);
     let general = General {
         doubt: application_doubt(inputs, state),
-        switched_off: inputs.mode != Mode::Prune && !input.config.cleanup_dead_servers,
+        switched_off: inputs.mode != Mode::Prune
+            && !input.config.cleanup_dead_servers
+            && !mutated(Mutant::CleanupSwitchIgnored),
         keep: policy.keep_failed(input, &dead),
     };
     let mut removals = Vec::new();
@@ -117,7 +121,7 @@ fn judge(
 }
 
 fn left_on_purpose(server: &ServerState) -> bool {
-    server.known && server.node_status == NodeStatus::Left
+    (server.known || mutated(Mutant::StaleIsLeft)) && server.node_status == NodeStatus::Left
 }
 
 fn may_go(
@@ -126,7 +130,7 @@ fn may_go(
     server: &ServerState,
     policy: &Policy<'_>,
 ) -> Result<(), Reason> {
-    if server.is_leader() {
+    if server.is_leader() && !mutated(Mutant::LeaderRemoved) {
         return Err(Reason::IsLeader);
     }
     if let Some(reason) = &general.doubt {
@@ -163,7 +167,8 @@ fn corroborated(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState
 }
 
 /// A restart, a lost gossip message and a member that the application has yet to hear of all look like death for a
-/// moment. How long one may last depends on what a return is worth.
+/// moment. How long one may last depends on what a return is worth. Whoever has answered the leader within that time is
+/// not dead: an application that is blind, or wrong, for longer must not cost a live server its place.
 fn grace(
     inputs: &Inputs,
     input: &PromoterInput<'_>,
@@ -177,11 +182,30 @@ fn grace(
         false => removal.nonvoter_after,
     };
     let required = after.unwrap_or_else(|| input.stabilization());
+    if mutated(Mutant::NoGrace) {
+        return Ok(());
+    }
+    let silent_for = silent_for(inputs, server);
+    if silent_for <= input.config.last_contact_threshold {
+        return Err(Reason::StillAnswers { last_contact: silent_for });
+    }
     let down_for = inputs.now.since(server.health.stable_since);
-    match required.saturating_sub(down_for) {
+    match required.saturating_sub(down_for.min(silent_for)) {
         Duration::ZERO => Ok(()),
         left => Err(Reason::Grace { left, required }),
     }
+}
+
+/// How long ago it last answered the leader, as the engine saw it and as it was measured; for ever if it never did.
+fn silent_for(inputs: &Inputs, server: &ServerState) -> Duration {
+    if mutated(Mutant::AnswersIgnored) {
+        return Duration::MAX;
+    }
+    let engine = inputs.view.stats.get(&server.id).and_then(|stats| stats.last_contact);
+    let age = |at| inputs.now.since(at);
+    let measured =
+        server.stats.last_contact.zip(server.stats_at.map(age)).map(|(c, age)| c.saturating_add(age));
+    engine.into_iter().chain(measured).min().unwrap_or(Duration::MAX)
 }
 
 /// Why what the application says must not be trusted with a removal, if so: what it does not say proves nothing when
@@ -189,6 +213,9 @@ fn grace(
 fn application_doubt(inputs: &Inputs, state: &State) -> Option<Reason> {
     if let Some(error) = &inputs.known.error {
         return Some(Reason::ApplicationError { error: error.clone() });
+    }
+    if mutated(Mutant::BlindApplicationTrusted) {
+        return None;
     }
     if inputs.known.servers.is_empty() {
         return Some(Reason::ApplicationKnowsNobody);

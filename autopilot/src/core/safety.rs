@@ -14,6 +14,7 @@
 
 use raft_types::{ServerId, Time};
 
+use super::mutant::{Mutant, mutated};
 use crate::model::{Capabilities, Config, RaftState, Reason, ServerState, State};
 
 /// Judges steps against one state.
@@ -28,8 +29,16 @@ pub(super) struct Safety<'a> {
 
 impl<'a> Safety<'a> {
     pub(super) fn new(now: Time, config: &'a Config, capabilities: Capabilities, state: &State) -> Self {
-        let healthy_voters = state.healthy_voters_count();
-        Self { now, config, capabilities, voters: state.voters.len(), healthy_voters }
+        let mut healthy_voters = state.healthy_voters_count();
+        let mut voters = state.voters.len();
+        if mutated(Mutant::NonvotersCount) {
+            voters = state.servers.len();
+            healthy_voters = state.servers.values().filter(|server| server.health.healthy).count();
+        }
+        if mutated(Mutant::QuorumOfTheHealthy) {
+            voters = healthy_voters;
+        }
+        Self { now, config, capabilities, voters, healthy_voters }
     }
 
     /// Whether the member may get its vote.
@@ -49,7 +58,7 @@ impl<'a> Safety<'a> {
 
     /// Whether the voter may lose its vote.
     pub(super) fn demotion(&self, server: &ServerState) -> Result<(), Reason> {
-        if server.is_leader() {
+        if server.is_leader() && !mutated(Mutant::LeaderDemoted) {
             return Err(Reason::IsLeader);
         }
         if server.raft_state == RaftState::Staging {
@@ -66,10 +75,11 @@ impl<'a> Safety<'a> {
 
     /// Whether the dead member may be taken out.
     pub(super) fn removal(&self, server: &ServerState) -> Result<(), Reason> {
-        if server.is_leader() {
+        if server.is_leader() && !mutated(Mutant::LeaderRemoved) {
             return Err(Reason::IsLeader);
         }
-        if server.is_voter() {
+        let free = !server.known && mutated(Mutant::StaleVotersAreFree);
+        if server.is_voter() && !free {
             return self.vote_lost(server);
         }
         self.quorum_before()
@@ -97,13 +107,17 @@ impl<'a> Safety<'a> {
         if server.is_leader() {
             return Err(Reason::IsLeader);
         }
+        if mutated(Mutant::TransferToTheUnfit) {
+            return Ok(());
+        }
         if !server.is_voter() {
             return Err(Reason::NotVoter);
         }
         if !self.capabilities.transfer {
             return Err(Reason::Unsupported { what: String::from("hand over leadership") });
         }
-        fit(server)
+        fit(server)?;
+        self.quorum_before()
     }
 
     /// How long the healthy server has to wait for its vote yet.
@@ -120,9 +134,9 @@ impl<'a> Safety<'a> {
     fn vote_lost(&self, server: &ServerState) -> Result<(), Reason> {
         self.quorum_before()?;
         let left = self.voters.saturating_sub(1);
-        quorum_after(left, self.healthy_voters - usize::from(server.health.healthy))?;
+        quorum_after(left, self.healthy_voters.saturating_sub(usize::from(server.health.healthy)))?;
         let min_quorum = self.config.min_quorum;
-        if left < min_quorum {
+        if left < min_quorum && !mutated(Mutant::MinQuorumIgnored) {
             return Err(Reason::MinQuorum { voters: left, min_quorum });
         }
         Ok(())
@@ -130,7 +144,8 @@ impl<'a> Safety<'a> {
 
     fn quorum_before(&self) -> Result<(), Reason> {
         let (healthy, quorum) = (self.healthy_voters, self.voters / 2 + 1);
-        if healthy < quorum { Err(Reason::NoQuorum { healthy, quorum }) } else { Ok(()) }
+        let waived = mutated(Mutant::ActsWithoutQuorum);
+        if healthy < quorum && !waived { Err(Reason::NoQuorum { healthy, quorum }) } else { Ok(()) }
     }
 }
 
@@ -144,7 +159,8 @@ fn fit(server: &ServerState) -> Result<(), Reason> {
 
 fn quorum_after(voters: usize, healthy: usize) -> Result<(), Reason> {
     let quorum = voters / 2 + 1;
-    if healthy < quorum { Err(Reason::QuorumAfter { healthy, quorum }) } else { Ok(()) }
+    let waived = mutated(Mutant::QuorumAfterIgnored) || mutated(Mutant::ActsWithoutQuorum);
+    if healthy < quorum && !waived { Err(Reason::QuorumAfter { healthy, quorum }) } else { Ok(()) }
 }
 
 /// What adding a server takes.

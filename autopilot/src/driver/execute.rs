@@ -3,12 +3,8 @@
 use raft_types::LogIndex;
 
 use super::task::Task;
-use crate::core::CoolDown;
 use crate::model::{Actor, Event, EventKind, Performed, PlannedStep, Reason, Step};
 use crate::ports::ClusterError;
-
-/// How many reconcile intervals a step that failed has to wait, so that other steps get their turn.
-const COOL_DOWN_INTERVALS: u32 = 2;
 
 impl Task {
     /// Performs the step on the configuration it was decided on, and waits for the outcome.
@@ -35,18 +31,11 @@ impl Task {
         });
         match &outcome {
             Ok(index) => {
-                self.cool_down = None;
                 self.succeeded(&step, &reason, *index, by).await;
             }
             Err(error) => {
                 tracing::warn!(%step, %error, "the step failed");
-                if waits(error) {
-                    self.cool_down = Some(CoolDown {
-                        step,
-                        until: self.now() + self.ports.intervals.reconcile * COOL_DOWN_INTERVALS,
-                        error: error.to_string(),
-                    });
-                }
+                self.run.failed(self.now(), &step, error);
             }
         }
         outcome
@@ -56,7 +45,7 @@ impl Task {
         let (at, term) = (self.now(), self.shared.term);
         let gone = step.loser().and_then(|id| self.known_server(id));
         let incarnation = gone.as_ref().and_then(|server| server.incarnation);
-        self.memory.performed(step, &Performed { at, term, by, why: reason, index, incarnation });
+        self.run.performed(step, &Performed { at, term, by, why: reason, index, incarnation });
         let class = match step {
             Step::Remove { class, .. } | Step::Swap { class: Some(class), .. } => *class,
             Step::Swap { .. } | Step::Promote { .. } | Step::Demote { .. } | Step::Transfer { .. } => return,
@@ -76,15 +65,4 @@ const fn done(step: &Step) -> EventKind {
         Step::Swap { .. } => EventKind::Swapped,
         Step::Transfer { .. } => EventKind::Transferred,
     }
-}
-
-/// Whether the same step should wait. Not where the engine only says that things moved on: the next round sees that.
-const fn waits(error: &ClusterError) -> bool {
-    !matches!(
-        error,
-        ClusterError::NotLeader { .. }
-            | ClusterError::NotReady
-            | ClusterError::ChangeInProgress { .. }
-            | ClusterError::ConfigurationMoved { .. }
-    )
 }

@@ -9,7 +9,7 @@ use raft_types::{LogIndex, ServerId, Time};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::builder::Intervals;
-use crate::core::KnownServers;
+use crate::core::{KnownServers, Run, expected};
 use crate::model::{
     ClusterView, Config, Event, KnownServer, Ledger, NodeStatus, ServerStats, State, Step, Witnesses,
 };
@@ -54,29 +54,14 @@ pub(super) struct Ports {
     pub(super) intervals: Intervals,
 }
 
-/// What was gathered for one round.
+/// What was gathered for one round, beside what the application told the run.
 pub(super) struct Gathered {
     pub(super) view: ClusterView,
-    pub(super) config: Option<Config>,
-    pub(super) known: KnownServers,
     pub(super) fetched: Option<BTreeMap<ServerId, ServerStats>>,
     pub(super) witnesses: BTreeMap<ServerId, Witnesses>,
 }
 
-/// The last good answers of the application, for when it does not give one.
-#[derive(Debug, Default)]
-pub(super) struct LastAnswers {
-    config: Option<Config>,
-    known: KnownServers,
-    known_at: Time,
-}
-
 impl Ports {
-    /// How old a measurement or an answer may be: three rounds.
-    pub(super) fn age_max(&self) -> Duration {
-        self.intervals.update.saturating_mul(3)
-    }
-
     pub(super) async fn view(&self) -> Result<ClusterView, ClusterError> {
         let cluster = self.cluster.clone();
         call(self.intervals.query, async move { cluster.view().await })
@@ -84,29 +69,17 @@ impl Ports {
             .unwrap_or_else(|error| Err(ClusterError::Unavailable { reason: error.to_string() }))
     }
 
-    pub(super) async fn gather(&self, now: Time, last: &mut LastAnswers) -> Result<Gathered, ClusterError> {
+    pub(super) async fn gather(&self, now: Time, run: &mut Run) -> Result<Gathered, ClusterError> {
         let (view, config, known) = tokio::join!(self.view(), self.config(), self.known());
         let view = view?;
-        if let Some(config) = config {
-            last.config = config;
+        if let Err(error) = &known {
+            tracing::warn!(%error, "the application did not say which servers it knows");
         }
-        let error = match known {
-            Ok(servers) => {
-                (last.known, last.known_at) = (KnownServers::from_iter(servers), now);
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the application did not say which servers it knows");
-                if now.since(last.known_at) > self.age_max() {
-                    last.known = KnownServers::default();
-                }
-                Some(error)
-            }
-        };
-        let known = KnownServers { error, ..last.known.clone() };
-        let asked = last.config.as_ref().is_some_and(|config| config.health.witnesses > 0);
-        let (fetched, witnesses) = tokio::join!(self.fetch(&known), self.witnesses(asked, &view, &known));
-        Ok(Gathered { view, config: last.config.clone(), known, fetched, witnesses })
+        run.heard(now, config, known);
+        let asked = run.config().is_some_and(|config| config.health.witnesses > 0);
+        let known = run.known();
+        let (fetched, witnesses) = tokio::join!(self.fetch(known), self.witnesses(asked, &view, known));
+        Ok(Gathered { view, fetched, witnesses })
     }
 
     /// What others say about the members that the application does not call alive.
@@ -222,9 +195,9 @@ impl Ports {
     pub(super) async fn perform(
         &self,
         step: Step,
-        expected: LogIndex,
+        decided_on: LogIndex,
     ) -> Result<Option<LogIndex>, ClusterError> {
-        let expected = self.cluster.capabilities().compare_and_set.then_some(expected);
+        let expected = expected(decided_on, self.cluster.capabilities());
         self.change(move |cluster| async move {
             match step {
                 Step::Promote { id, address } => cluster.add_voter(id, address, expected).await.map(Some),

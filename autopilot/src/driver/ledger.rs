@@ -36,7 +36,7 @@ impl Task {
     /// What this leader knows now.
     pub(super) fn export(&self) -> Ledger {
         let state = self.shared.state.borrow().clone();
-        Ledger::export(&state, &self.memory, &self.hand, &self.config, self.now())
+        Ledger::export(&state, &self.run.memory, &self.hand, &self.config, self.now())
     }
 
     /// Gives it to the application to keep. Nothing is kept before anything was seen.

@@ -49,7 +49,7 @@ impl Task {
     pub(super) async fn propose(&mut self) -> Result<Proposal, RequestError> {
         let inputs = self.inputs(Mode::Reconcile).await?;
         let proposal = Proposal::compute(&inputs, &*self.promoter);
-        self.memory = inputs.memory;
+        self.run.memory = inputs.memory;
         Ok(proposal)
     }
 

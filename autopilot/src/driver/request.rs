@@ -33,7 +33,7 @@ impl Task {
                 let _ = reply.send(self.safe_to_stop(id, &by).await);
             }
             Command::Tombstones { reply } => {
-                let _ = reply.send(Ok(self.memory.tombstones.values().cloned().collect()));
+                let _ = reply.send(Ok(self.run.memory.tombstones.values().cloned().collect()));
             }
             Command::Audit { reply } => {
                 let _ = reply.send(Ok(self.timeline.changes()));
@@ -72,7 +72,7 @@ impl Task {
     async fn add_server(&mut self, join: Join, by: &Actor) -> Result<AddServerOutcome, AddServerError> {
         let view = self.leading_view().await?;
         let Join { id, address, wanted } = join;
-        let stone = self.memory.tombstones.get(&id);
+        let stone = self.run.memory.tombstones.get(&id);
         if let (Err(incarnation), Some(stone)) = (wanted, stone)
             && view.configuration.server(&id).is_none()
             && stone.holds(incarnation)
@@ -101,7 +101,7 @@ impl Task {
             removed.push(other);
         }
         let index = self.add(&id, address, as_voter, index).await.map_err(|error| partly(&removed, error))?;
-        let what = match self.memory.tombstones.remove(&id) {
+        let what = match self.run.memory.tombstones.remove(&id) {
             Some(_) => EventKind::Readmitted,
             None => EventKind::Added,
         };
@@ -154,7 +154,7 @@ impl Task {
         let index = change.await?;
         let incarnation = self.known_server(id).and_then(|server| server.incarnation);
         let (at, term, why) = (self.now(), self.shared.term, &Reason::Requested);
-        self.memory.bury(id, &Performed { at, term, by, why, index: Some(index), incarnation });
+        self.run.memory.bury(id, &Performed { at, term, by, why, index: Some(index), incarnation });
         self.tell_request(EventKind::Removed, id.clone(), index, by);
         Ok(index)
     }

@@ -10,13 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::audit::Timeline;
 use super::command::Request;
-use super::gather::{LastAnswers, Ports};
+use super::gather::Ports;
 use super::handle::{Shared, Status};
 use super::propose::Records;
-use crate::core::{CoolDown, Inputs, Mode, News, Round};
-use crate::model::{
-    Actor, Config, EventKind, Hand, HealthReason, KnownServer, Memory, NodeStatus, Plan, State,
-};
+use crate::core::{Gathered, Inputs, Mode, News, Round, Run, everybody_answered};
+use crate::model::{Actor, Config, EventKind, Hand, KnownServer, Plan, State};
 use crate::ports::ClusterError;
 use crate::promoter::Promoter;
 
@@ -75,16 +73,13 @@ pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     published: Published,
-    pub(super) memory: Memory,
+    pub(super) run: Run,
     pub(super) hand: Hand,
     pub(super) timeline: Timeline,
     /// The tunables of the last round.
     pub(super) config: Config,
-    last: LastAnswers,
     pub(super) records: Records,
     known: Vec<KnownServer>,
-    pub(super) cool_down: Option<CoolDown>,
-    next_reconcile: Time,
     /// Whether the application was asked for the ledger of an earlier leader.
     took_over: bool,
 }
@@ -97,22 +92,19 @@ impl Task {
         requests: mpsc::Receiver<Request>,
         published: Published,
     ) -> Self {
-        let next_reconcile = Time::ZERO + ports.intervals.reconcile;
+        let run = Run::new(shared.term, Time::ZERO, ports.intervals.update, ports.intervals.reconcile);
         Self {
             ports,
             promoter,
             shared,
             requests,
             published,
-            memory: Memory::default(),
+            run,
             hand: Hand::default(),
             timeline: Timeline::default(),
             config: Config::default(),
-            last: LastAnswers::default(),
             records: Records::default(),
             known: Vec::new(),
-            cool_down: None,
-            next_reconcile,
             took_over: false,
         }
     }
@@ -120,12 +112,12 @@ impl Task {
     /// Starts the task and waits for the first state, not for long.
     pub(super) async fn launch(self) {
         let (ready, first_state) = oneshot::channel();
-        tokio::spawn(self.run(ready));
+        tokio::spawn(self.live(ready));
         // Without a first state the run goes on and tries again at the next update.
         let _ = tokio::time::timeout(FIRST_STATE_WAIT, first_state).await;
     }
 
-    async fn run(mut self, ready: oneshot::Sender<()>) {
+    async fn live(mut self, ready: oneshot::Sender<()>) {
         let cancel = self.shared.cancel.clone();
         tracing::info!(term = %self.shared.term, promoter = self.promoter.name(), "autopilot starts");
         // Whatever is under way is dropped on a stop, so that a stop never waits for the engine or the application.
@@ -151,14 +143,14 @@ impl Task {
 
     /// One update, which is a reconcile as well when that is due.
     async fn update(&mut self) {
-        let due = self.now() >= self.next_reconcile;
-        let mode = if due { Mode::Reconcile } else { Mode::Watch };
+        let mode = self.run.mode(self.now());
         let Ok(plan) = self.look(mode).await else { return };
-        if !due {
+        if mode == Mode::Watch {
             return;
         }
-        self.next_reconcile = self.now() + self.ports.intervals.reconcile;
+        self.run.reconciled(self.now());
         if let Some(planned) = plan.step.clone()
+            && !self.run.is_outdated(&plan, self.now())
             && self.execute(planned, plan.configuration_index, &Actor::AUTOPILOT).await.is_ok()
         {
             self.reconcile_soon();
@@ -169,7 +161,7 @@ impl Task {
 
     /// Makes the next update a reconcile: after a step the next one need not wait for the whole interval.
     pub(super) fn reconcile_soon(&mut self) {
-        self.next_reconcile = self.now();
+        self.run.reconcile_soon(self.now());
     }
 
     /// Shows what a change made of the cluster. When that fails, the next update does it.
@@ -196,7 +188,7 @@ impl Task {
                 self.publish(inputs, round).await;
                 return Ok(());
             }
-            self.memory = inputs.memory;
+            self.run.memory = inputs.memory;
             let pause = tokio::time::sleep(FIRST_CONTACT_PAUSE);
             let _ = tokio::time::timeout_at(deadline, pause).await;
             inputs = self.inputs(Mode::Watch).await?;
@@ -207,32 +199,22 @@ impl Task {
     pub(super) async fn inputs(&mut self, mode: Mode) -> Result<Inputs, ClusterError> {
         self.expire_orders();
         let asked_at = self.now();
-        let gathered = match self.ports.gather(asked_at, &mut self.last).await {
+        let gathered = match self.ports.gather(asked_at, &mut self.run).await {
             Ok(gathered) => gathered,
             Err(error) => {
                 self.blind(&error);
                 return Err(error);
             }
         };
-        let now = self.now();
-        let mut inputs = Inputs {
-            now,
-            term: self.shared.term,
-            config: gathered.config,
-            capabilities: self.ports.cluster.capabilities(),
+        let gathered = Gathered {
             view: gathered.view,
-            known: gathered.known,
+            capabilities: self.ports.cluster.capabilities(),
             fetched: gathered.fetched,
-            stats_age_max: self.ports.age_max(),
-            mode,
-            next_reconcile: Some(self.next_reconcile.max(now)),
-            reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
-            cool_down: self.cool_down.clone(),
-            hand: self.hand.clone(),
             witnesses: gathered.witnesses,
-            // Given back by whoever runs the round; a copy would cost as much as the round.
-            memory: std::mem::take(&mut self.memory),
+            hand: self.hand.clone(),
+            reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
         };
+        let mut inputs = self.run.inputs(asked_at, mode, gathered);
         if !std::mem::replace(&mut self.took_over, true) {
             self.take_over(&mut inputs).await;
         }
@@ -249,7 +231,7 @@ impl Task {
         self.config = inputs.config.clone().unwrap_or_default();
         self.known = inputs.known.servers.values().cloned().collect();
         self.records.push(inputs, round.plan.step.clone());
-        self.memory = round.memory;
+        self.run.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);
         self.published.state.send_replace(state.clone());
@@ -262,7 +244,7 @@ impl Task {
     fn blind(&self, error: &ClusterError) {
         tracing::warn!(%error, "the engine did not show the cluster");
         let shown = self.published.state.borrow().clone();
-        if !shown.is_empty() && self.now().since(shown.at) > self.ports.age_max() {
+        if !shown.is_empty() && self.now().since(shown.at) > self.run.age_max() {
             self.published.clear();
         }
     }
@@ -281,17 +263,4 @@ impl Task {
     pub(super) fn now(&self) -> Time {
         Time::ZERO + self.shared.epoch.elapsed()
     }
-}
-
-/// Whether every voter that the application calls alive has answered this leader: before that nothing is known about
-/// its contact and where its log ends.
-fn everybody_answered(state: &State) -> bool {
-    let unheard = |reason: &HealthReason| {
-        matches!(
-            reason,
-            HealthReason::NoContact | HealthReason::NoStats { age: None, .. } | HealthReason::LastTerm { .. }
-        )
-    };
-    let mut alive = state.servers.values().filter(|s| s.is_voter() && s.node_status == NodeStatus::Alive);
-    state.leader.is_none() || alive.all(|server| !server.health.reasons.iter().any(unheard))
 }

@@ -41,6 +41,10 @@ impl Reason {
             "status-unknown",
             "the application cannot tell whether the server is alive; only the dead are removed",
         ),
+        (
+            "still-answers",
+            "the application takes the server for dead, but it answers the leader, so it stays",
+        ),
         ("overtaken", "the cluster is not any more what the step was proposed for"),
         ("not-dead", "the application does not report the server as down or gone, so it stays"),
         ("engine-refused", "the engine did not make the change"),

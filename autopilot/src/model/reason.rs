@@ -153,6 +153,12 @@ pub enum Reason {
     },
     /// The application cannot tell whether the server is alive; only dead servers are removed.
     StatusUnknown,
+    /// The application takes the server for dead, and it still answers the leader.
+    StillAnswers {
+        /// How long ago it did.
+        #[serde(with = "duration_text")]
+        last_contact: Duration,
+    },
     /// The cluster is not any more what the step was proposed for.
     Overtaken {
         /// Where the configuration stands now.
@@ -339,6 +345,7 @@ impl Reason {
             Self::ApplicationMissesLeader { .. } => "application-misses-leader",
             Self::ApplicationError { .. } => "application-error",
             Self::StatusUnknown => "status-unknown",
+            Self::StillAnswers { .. } => "still-answers",
             Self::Overtaken { .. } => "overtaken",
             Self::NotDead => "not-dead",
             Self::EngineRefused { .. } => "engine-refused",

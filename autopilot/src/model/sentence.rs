@@ -59,6 +59,9 @@ impl fmt::Display for Reason {
             }
             Self::ApplicationError { error } => write!(f, "the application did not answer: {error}"),
             Self::StatusUnknown => f.write_str("the application cannot tell whether it is alive"),
+            Self::StillAnswers { last_contact } => {
+                write!(f, "it answered the leader {} ago", duration_text::short(*last_contact))
+            }
             Self::Overtaken { index } => {
                 write!(f, "the cluster is not what it was; the configuration stands at index {index}")
             }

@@ -37,7 +37,13 @@ impl RaftCore {
     }
 
     pub(super) fn append_response(&self, success: bool, last_log: LogIndex) -> Response {
-        Response::Append { term: self.hard_state.term, success, last_log, features: Features::OURS }
+        Response::Append {
+            term: self.hard_state.term,
+            success,
+            last_log,
+            features: Features::OURS,
+            incarnation: self.hard_state.incarnation,
+        }
     }
 
     pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, features: Features, reply: ReplyToken) {
@@ -74,7 +80,7 @@ impl RaftCore {
         }
         let matched = LogIndex(prev.index.0 + entries.len() as u64);
         let Some(entries) = self.after_base(prev, entries) else {
-            // All of it is compacted, so committed, so equal.
+            // All of it is compacted, so committed; as far as that can still be told it is equal.
             self.acknowledge(matched, reply);
             return;
         };
@@ -112,10 +118,17 @@ impl RaftCore {
 
     /// Whether there is no memory for more entries after the last one: the state machine or the snapshots do not keep up. The
     /// leader tries again with each heartbeat.
+    ///
+    /// Only what is committed counts. It makes room by itself, while the rest may need the very next entry to be committed.
     fn is_full_for(&self, entries: &[Entry]) -> bool {
         let news = entries.iter().find(|entry| self.log.term_at(entry.id.index) != Some(entry.id.term));
         news.is_some_and(|entry| entry.id.index > self.log.last().index)
             && self.log.bytes() >= self.config.log_bytes_max
+            && self.log.bytes() - self.uncommitted_bytes_here() >= self.config.log_bytes_max
+    }
+
+    fn uncommitted_bytes_here(&self) -> usize {
+        self.log.iter_from(self.commit.next()).map(Entry::size).sum()
     }
 
     /// Cuts off what was compacted here; `None` if that is everything.

@@ -16,22 +16,29 @@ use super::io::{Effect, Outcome, Refusal, RequestId};
 use super::message::{EntryKind, SnapshotMeta};
 use super::role::RoleState;
 
+/// Beyond it no log could go on for long.
+const INDEX_MAX: u64 = 1 << 63;
+
 /// A snapshot from outside on its way into the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Restoring {
     /// The driver is storing it.
-    Storing { last: EntryId },
+    Storing { meta: SnapshotMeta },
     /// It is this leader's state.
     Taken { last: EntryId, request: RequestId },
 }
 
 impl Restoring {
     /// Who waits for its end.
-    pub(super) const fn request(self) -> Option<RequestId> {
+    pub(super) const fn request(&self) -> Option<RequestId> {
         match self {
             Self::Storing { .. } => None,
-            Self::Taken { request, .. } => Some(request),
+            Self::Taken { request, .. } => Some(*request),
         }
+    }
+
+    fn is_storing(&self, last: EntryId) -> bool {
+        matches!(self, Self::Storing { meta } if meta.last == last)
     }
 }
 
@@ -43,7 +50,7 @@ impl RaftCore {
             return;
         }
         let index = LogIndex(self.log.last().index.max(above).0.saturating_add(1));
-        if index.0 >= u64::MAX / 2 {
+        if index.0 > INDEX_MAX {
             self.refuse(request, Refusal::RestoreFailed);
             return;
         }
@@ -55,26 +62,22 @@ impl RaftCore {
             size: 0,
         };
         if let Some(leader) = self.leader_mut() {
-            leader.restoring = Some(Restoring::Storing { last });
+            leader.restoring = Some(Restoring::Storing { meta: meta.clone() });
         }
         self.out.push(Effect::Resolve { request, outcome: Outcome::RestoreBegun { meta } });
     }
 
-    /// The snapshot is durable, or could not be stored.
-    pub(super) fn on_restore_stored(&mut self, request: RequestId, meta: Option<SnapshotMeta>) {
+    /// The snapshot is durable, or will not be stored.
+    pub(super) fn on_restore_stored(&mut self, request: RequestId, last: EntryId, size: Option<u64>) {
         let not_leader = self.not_leader();
-        let Some(leader) = self.leader_mut() else {
-            self.refuse(request, not_leader);
-            return;
-        };
-        let Some(Restoring::Storing { last }) = leader.restoring else {
-            self.refuse(request, not_leader);
-            return;
-        };
-        leader.restoring = None;
-        match meta.filter(|meta| meta.last == last) {
-            Some(meta) => self.take_restored(request, meta),
-            None => self.refuse(request, Refusal::RestoreFailed),
+        let Some(leader) = self.leader_mut() else { return self.refuse(request, not_leader) };
+        // Otherwise it is of an earlier time as leader, or given up already.
+        let storing = leader.restoring.take_if(|restoring| restoring.is_storing(last));
+        match (storing, size) {
+            (Some(Restoring::Storing { meta }), Some(size)) => {
+                self.take_restored(request, SnapshotMeta { size, ..meta });
+            }
+            _ => self.refuse(request, Refusal::RestoreFailed),
         }
     }
 

@@ -20,6 +20,7 @@ use super::LeaseRead;
 use super::ages::Ages;
 use super::apply::{Apply, ApplyReply, Work};
 use super::disk::Disk;
+use super::executor::Executor;
 use super::observation::{Observation, Observers};
 use super::observe::{Leadership, Metrics, metrics_of};
 use super::queues::{Command, Report, take_waiting};
@@ -28,8 +29,8 @@ use super::views::{Membership, Views};
 use super::waiters::{Client, Waiter};
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
-    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Response, Role,
-    Sequence, SnapshotMeta, Write,
+    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, Regard, ReplyToken, Request, RequestId, Response,
+    Role, Sequence, SnapshotMeta, Write,
 };
 use crate::error::{ChangeError, ProposeError, ReadError, SnapshotError};
 use crate::state_machine::StateMachine;
@@ -62,6 +63,7 @@ pub(super) struct Actor {
     effects: Vec<Effect>,
     transport: Arc<dyn Transport>,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) executor: Executor,
     disk: Disk,
     disk_busy: bool,
     writes: Vec<Write>,
@@ -84,7 +86,9 @@ pub(super) struct Actor {
     pub(super) receiving_snapshot: bool,
     next_id: u64,
     replies: BTreeMap<ReplyToken, Responder>,
-    waiters: BTreeMap<RequestId, Waiter>,
+    pub(super) waiters: BTreeMap<RequestId, Waiter>,
+    /// The snapshot from outside that is being stored, and who waits for it.
+    pub(super) storing: Option<(RequestId, EntryId)>,
     pending: VecDeque<Pending>,
     reads: Reads,
     reports: mpsc::Receiver<Report>,
@@ -97,16 +101,18 @@ pub(super) struct Actor {
     pub(super) observers: Observers,
 }
 
+/// What a server works with.
+pub(super) struct Parts {
+    pub(super) log_store: Box<dyn LogStore>,
+    pub(super) state_machine: Box<dyn StateMachine>,
+    pub(super) snapshots: Arc<dyn SnapshotStore>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) executor: Executor,
+}
+
 impl Actor {
-    pub(super) fn new(
-        core: RaftCore,
-        config: Config,
-        seed: u64,
-        log_store: Box<dyn LogStore>,
-        state_machine: Box<dyn StateMachine>,
-        snapshots: Arc<dyn SnapshotStore>,
-        transport: Arc<dyn Transport>,
-    ) -> (Self, Views) {
+    pub(super) fn new(core: RaftCore, config: Config, seed: u64, parts: Parts) -> (Self, Views) {
+        let Parts { log_store, state_machine, snapshots, transport, executor } = parts;
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let start = Instant::now();
         let (metrics, metrics_receiver) = watch::channel(Arc::new(metrics_of(&core, start)));
@@ -117,10 +123,10 @@ impl Actor {
         let actor = Self {
             start,
             effects: Vec::new(),
-            disk: Disk::start(log_store, report_sender.clone()),
+            disk: Disk::start(log_store, report_sender.clone(), &executor),
             disk_busy: false,
             writes: Vec::new(),
-            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone()),
+            apply: Apply::start(state_machine, Arc::clone(&snapshots), report_sender.clone(), &executor),
             apply_busy: false,
             handed: core.applied_index(),
             restore: None,
@@ -135,6 +141,7 @@ impl Actor {
             next_id: 0,
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            storing: None,
             pending: VecDeque::new(),
             reads: Reads::default(),
             reports,
@@ -149,6 +156,7 @@ impl Actor {
             config,
             snapshots,
             transport,
+            executor,
         };
         let views = Views {
             metrics: metrics_receiver,
@@ -195,6 +203,7 @@ impl Actor {
                 self.on_incoming(incoming);
             }
             self.on_commands(&mut asked);
+            self.give_up_unwanted_restore();
             self.step(Input::Tick);
             self.perform();
             self.publish();
@@ -251,15 +260,15 @@ impl Actor {
             }
             Report::SnapshotStarted => self.apply_busy = false,
             Report::SnapshotTaken { result } => self.on_snapshot_taken(result),
-            Report::SnapshotReceived { from, request, responder, result } => {
+            Report::SnapshotReceived { from, request, regard, responder, result } => {
                 self.receiving_snapshot = false;
                 match result {
-                    Ok(()) => self.on_request(from, request, responder),
+                    Ok(()) => self.on_request(from, request, regard, responder),
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
-            Report::RestoreStored { result, reply } => {
-                self.on_restore_stored(result, reply);
+            Report::RestoreStored { request, last, result } => {
+                self.on_restore_stored(request, last, result);
                 self.publish_now();
             }
             Report::SnapshotUnsendable { to, sequence, error } => {
@@ -286,9 +295,11 @@ impl Actor {
 
     fn on_incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Request { from, request, responder } => self.on_request(from, request, responder),
-            Incoming::Snapshot { from, request, meta, state, responder } => {
-                self.receive_snapshot(from, request, meta, state, responder);
+            Incoming::Request { from, request, regard, responder } => {
+                self.on_request(from, request, regard, responder);
+            }
+            Incoming::Snapshot { from, request, regard, meta, state, responder } => {
+                self.receive_snapshot(from, request, regard, meta, state, responder);
             }
             Incoming::Response { from, sequence, response } => {
                 self.observers.contact(&from);
@@ -308,14 +319,20 @@ impl Actor {
         }
     }
 
-    pub(super) fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
+    pub(super) fn on_request(
+        &mut self,
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        responder: Responder,
+    ) {
         if let Request::Vote { term, .. } | Request::PreVote { term, .. } = &request {
             let pre_vote = matches!(request, Request::PreVote { .. });
             self.observers.tell(Observation::VoteRequested { from: from.clone(), term: *term, pre_vote });
         }
         let reply = ReplyToken(self.take_id());
         self.replies.insert(reply, responder);
-        self.step(Input::Request { from, request, reply });
+        self.step(Input::Request { from, request, reply, regard });
     }
 
     /// Takes a batch of requests; neighbouring proposals become one.
@@ -447,7 +464,7 @@ impl Actor {
     fn perform_one(&mut self, effect: Effect) {
         match effect {
             Effect::Persist(write) => self.writes.push(write),
-            Effect::Send { to, sequence, request } => self.send(&to, sequence, request),
+            Effect::Send { to, sequence, request, regard } => self.send(&to, sequence, request, regard),
             Effect::Respond { reply, response } => {
                 if let Some(responder) = self.replies.remove(&reply) {
                     responder.respond(response);
@@ -471,27 +488,25 @@ impl Actor {
         }
     }
 
-    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         let Request::InstallSnapshot { meta, .. } = &request else {
-            self.transport.send(to, sequence, request);
+            self.transport.send(to, sequence, request, regard);
             return;
         };
         info!(follower = %to.id, last = %meta.last, "sending a snapshot");
         let last = meta.last;
         let (snapshots, transport) = (Arc::clone(&self.snapshots), Arc::clone(&self.transport));
         let (to, reports) = (to.clone(), self.report_sender.clone());
-        tokio::task::spawn_blocking(move || match snapshots.open(last) {
-            Ok((stored, state)) => {
-                let term = request.term().unwrap_or_default();
-                transport.send_snapshot(
-                    &to,
-                    sequence,
-                    Request::InstallSnapshot { term, meta: stored },
-                    state,
-                );
-            }
-            Err(error) => {
-                let _ = reports.blocking_send(Report::SnapshotUnsendable { to: to.id, sequence, error });
+        self.executor.run(async move {
+            match snapshots.open(last) {
+                Ok((stored, state)) => {
+                    let term = request.term().unwrap_or_default();
+                    let request = Request::InstallSnapshot { term, meta: stored };
+                    transport.send_snapshot(&to, sequence, request, regard, state);
+                }
+                Err(error) => {
+                    let _ = reports.send(Report::SnapshotUnsendable { to: to.id, sequence, error }).await;
+                }
             }
         });
     }
@@ -569,6 +584,14 @@ impl Actor {
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
                 self.observers.configuration(*index, self.core.configuration());
+            }
+            Event::NotCounted { id } => {
+                warn!(server = %id, "this member answers with another disk than the one it voted with: it does not count until it has been taken in anew, which happens by itself while the other voters are a quorum");
+                self.observers.tell(Observation::NotCounted { id: id.clone() });
+            }
+            Event::StartedOver { incarnation } => {
+                warn!(%incarnation, "this server has no past in the cluster, or has lost it: it neither votes nor counts until the leader has taken it in anew");
+                self.observers.tell(Observation::StartedOver { incarnation: *incarnation });
             }
             Event::Ready { term } => self.observers.tell(Observation::Ready { term: *term }),
         }

@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(note(&mut ages, 15, 6, 9), 3, "entry 6 came at 12 at the latest");
         assert_eq!(note(&mut ages, 16, 10, 9), 0, "an empty log");
         for second in 20..5_000 {
-            assert_eq!(note(&mut ages, second, 6, second), second - 12);
+            assert_eq!(note(&mut ages, second, 10, second), second - 20);
         }
         assert!(ages.0.len() <= MARKS_MAX);
     }

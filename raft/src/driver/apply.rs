@@ -1,7 +1,6 @@
 //! The apply thread: owns the state machine.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Applied;
 use super::disk::unless_it_panics;
+use super::executor::{Executor, Operation};
 use super::queues::Report;
 use crate::core::{Entry, EntryKind, SnapshotMeta};
 use crate::error::ProposeError;
@@ -67,36 +67,36 @@ impl Apply {
         mut state_machine: Box<dyn StateMachine>,
         snapshots: Arc<dyn SnapshotStore>,
         reports: mpsc::Sender<Report>,
+        executor: &Executor,
     ) -> Self {
         let (work, mut receiver) = mpsc::channel::<Work>(1);
         let (end, ended) = oneshot::channel();
         let waiting = Waiting::default();
         let release = Release(waiting.clone());
-        let run = move || {
+        let pace = executor.clone();
+        executor.start("raft-apply", async move {
             let mut saturation = Saturation::new(telemetry::FSM_SATURATION);
             loop {
                 saturation.idle();
-                let Some(work) = receiver.blocking_recv() else { break };
+                let Some(work) = receiver.recv().await else { break };
                 saturation.busy();
+                pace.pause(Operation::Apply).await;
                 let done = unless_it_panics("run", "the state machine", || {
-                    perform(&mut *state_machine, &snapshots, &reports, &waiting, work)
+                    perform(&mut *state_machine, &snapshots, &reports, &waiting, &pace, work)
                 });
+                pace.pause(Operation::Applied).await;
                 let failed = done.is_err();
                 if failed {
                     waiting.replace(Vec::new());
                 }
                 let report = done.unwrap_or_else(|error| Report::StorageFailed { error });
-                if reports.blocking_send(report).is_err() || failed {
+                if reports.send(report).await.is_err() || failed {
                     break;
                 }
             }
             drop(state_machine);
             let _ = end.send(());
-        };
-        thread::Builder::new()
-            .name("raft-apply".to_owned())
-            .spawn(run)
-            .expect("the system can start a thread");
+        });
         Self { work, ended, release }
     }
 
@@ -127,13 +127,14 @@ fn perform(
     snapshots: &Arc<dyn SnapshotStore>,
     reports: &mpsc::Sender<Report>,
     waiting: &Waiting,
+    executor: &Executor,
     work: Work,
 ) -> Report {
     match work {
         Work::Entries(entries, _) => apply(state_machine, waiting, entries),
         Work::Restore(meta) => restore(state_machine, &**snapshots, &meta),
         Work::Snapshot(meta) => {
-            take_snapshot(state_machine, snapshots, meta, reports.clone());
+            take_snapshot(state_machine, snapshots, meta, reports.clone(), executor);
             Report::SnapshotStarted
         }
     }
@@ -219,12 +220,15 @@ fn take_snapshot(
     snapshots: &Arc<dyn SnapshotStore>,
     meta: SnapshotMeta,
     reports: mpsc::Sender<Report>,
+    executor: &Executor,
 ) {
     let began = Instant::now();
     let writer = state_machine.snapshot();
     telemetry::took(telemetry::FSM_SNAPSHOT, began);
     let snapshots = Arc::clone(snapshots);
-    let run = move || {
+    let pace = executor.clone();
+    executor.start("raft-snapshot", async move {
+        pace.pause(Operation::Store).await;
         let store = || {
             let since = Instant::now();
             let mut sink = snapshots.create(&meta)?;
@@ -237,10 +241,6 @@ fn take_snapshot(
             Ok(stored)
         };
         let result = unless_it_panics("write", "the snapshot", store).flatten();
-        let _ = reports.blocking_send(Report::SnapshotTaken { result });
-    };
-    thread::Builder::new()
-        .name("raft-snapshot".to_owned())
-        .spawn(run)
-        .expect("the system can start a thread");
+        let _ = reports.send(Report::SnapshotTaken { result }).await;
+    });
 }

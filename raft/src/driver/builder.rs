@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::actor::Actor;
+use super::actor::{Actor, Parts};
+use super::executor::Executor;
 use super::{INBOX, Inner, Raft};
 use crate::config::Config;
 use crate::core::{Peer, Persisted, RaftCore};
@@ -27,6 +28,8 @@ pub struct RaftBuilder {
     log_store: Option<Box<dyn LogStore>>,
     snapshots: Option<Arc<dyn SnapshotStore>>,
     transport: Option<Arc<dyn Transport>>,
+    executor: Executor,
+    seed: Option<u64>,
 }
 
 impl RaftBuilder {
@@ -58,6 +61,21 @@ impl RaftBuilder {
         self
     }
 
+    /// Where what may block runs; [`Executor::threads`] otherwise.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = executor;
+        self
+    }
+
+    /// What decides the random part of election timeouts; drawn from the system's randomness otherwise. For tests that are to
+    /// repeat themselves: servers with the same seed get into each other's way.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Reads what is on disk, restores the state machine from the newest snapshot, and starts the server. A server that
     /// was never bootstrapped or joined waits to hear from a leader.
     ///
@@ -80,7 +98,7 @@ impl RaftBuilder {
             Ok::<_, StartError>((log_store, state_machine, persisted))
         };
         let (log_store, state_machine, persisted) =
-            tokio::task::spawn_blocking(recover).await.expect("reading the disk does not panic")?;
+            self.executor.run(async move { recover() }).await.expect("reading the disk does not panic")?;
 
         info!(
             last = %persisted.entries.last().map_or(persisted.base, |entry| entry.id),
@@ -90,7 +108,7 @@ impl RaftBuilder {
         );
 
         let me = Peer { id: self.id, address: transport.local_address() };
-        let seed = rand::rng().random();
+        let seed = self.seed.unwrap_or_else(|| rand::rng().random());
         let mut effects = Vec::new();
         let core = RaftCore::restore(me.clone(), &self.config, seed, Time::ZERO, persisted, &mut effects)
             .map_err(|error| StorageError::Corrupt {
@@ -105,8 +123,8 @@ impl RaftBuilder {
         let (stopped_sender, stopped) = watch::channel(false);
         transport.start(me.clone(), inbox);
         let stored = Arc::clone(&snapshots);
-        let (actor, views) =
-            Actor::new(core, self.config.clone(), seed, log_store, state_machine, snapshots, transport);
+        let parts = Parts { log_store, state_machine, snapshots, transport, executor: self.executor };
+        let (actor, views) = Actor::new(core, self.config.clone(), seed, parts);
         let actor_stop = stop.clone();
         tokio::spawn(async move {
             actor.run(effects, commands_receiver, inbox_receiver, actor_stop).await;
@@ -163,6 +181,8 @@ impl Raft {
             log_store: None,
             snapshots: None,
             transport: None,
+            executor: Executor::default(),
+            seed: None,
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The disk thread: carries out batches of writes, each with one sync.
+//! The disk: carries out batches of writes, each with one sync, on a thread of its own.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::{io, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::executor::{Executor, Operation};
 use super::queues::Report;
 use crate::core::Write;
 use crate::storage::{LogStore, StorageError};
@@ -17,33 +18,36 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(mut store: Box<dyn LogStore>, reports: mpsc::Sender<Report>) -> Self {
+    pub(super) fn start(
+        mut store: Box<dyn LogStore>,
+        reports: mpsc::Sender<Report>,
+        executor: &Executor,
+    ) -> Self {
         let (batches, mut receiver) = mpsc::channel::<Vec<Write>>(1);
         let (end, ended) = oneshot::channel();
-        let run = move || {
-            while let Some(batch) = receiver.blocking_recv() {
+        let pace = executor.clone();
+        executor.start("raft-disk", async move {
+            while let Some(batch) = receiver.recv().await {
                 let through = batch.last().map(|write| write.id).unwrap_or_default();
+                pace.pause(Operation::Write).await;
                 let since = std::time::Instant::now();
                 let result = unless_it_panics("write to", "the log", || store.write(&batch)).flatten();
                 telemetry::took(telemetry::DISPATCH_LOG, since);
                 let entries = batch.iter().map(|write| write.entries.len()).sum();
                 metrics::histogram!(telemetry::DISPATCH_NUM_LOGS).record(telemetry::count(entries));
+                pace.pause(Operation::Written).await;
                 let failed = result.is_err();
                 let report = match result {
                     Ok(()) => Report::Persisted { through },
                     Err(error) => Report::StorageFailed { error },
                 };
-                if reports.blocking_send(report).is_err() || failed {
+                if reports.send(report).await.is_err() || failed {
                     break;
                 }
             }
             drop(store);
             let _ = end.send(());
-        };
-        thread::Builder::new()
-            .name("raft-disk".to_owned())
-            .spawn(run)
-            .expect("the system can start a thread");
+        });
         Self { batches, ended }
     }
 

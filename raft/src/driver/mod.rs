@@ -10,6 +10,7 @@ mod ages;
 mod apply;
 mod builder;
 mod disk;
+mod executor;
 mod members;
 mod observation;
 mod observe;
@@ -36,6 +37,7 @@ use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::SnapshotState;
 
 pub use builder::RaftBuilder;
+pub use executor::{Executor, Operation};
 pub use members::ConfigurationState;
 pub use observation::{Observation, Observer};
 pub use observe::{Leadership, LeadershipWatch, Metrics, PeerMetrics};
@@ -149,7 +151,7 @@ impl Raft {
     }
 
     /// Changes tunables without a restart. They last until the process ends. The election timeout stays as it is while
-    /// [`Config::lease_reads`] is on.
+    /// [`Config::lease_reads`](crate::Config::lease_reads) is on.
     ///
     /// # Errors
     /// See [`ReloadError`]. Dropping the future does not undo the call.
@@ -158,7 +160,7 @@ impl Raft {
         Ok(reload.await.map_err(|_| ReloadError::Stopped)??)
     }
 
-    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`]): no message is sent. Read
+    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`](crate::Config::lease_reads)): no message is sent. Read
     /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
     /// # Errors

@@ -4,15 +4,16 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
-use raft_types::EntryId;
+use raft_types::{EntryId, LogIndex};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Raft;
 use super::actor::Actor;
+use super::executor::Operation;
 use super::queues::{Command, Report};
 use super::waiters::Waiter;
-use crate::core::{Input, SnapshotMeta};
+use crate::core::{Input, RequestId, SnapshotMeta};
 use crate::error::RestoreError;
 use crate::storage::SnapshotStore;
 use crate::telemetry;
@@ -29,6 +30,8 @@ pub(super) struct Outside {
 }
 
 const CHUNK: usize = 64 << 10;
+/// What a snapshot may claim, so that a log can go on after it.
+const INDEX_MAX: LogIndex = LogIndex(1 << 62);
 
 impl Raft {
     /// Replaces the state of the whole cluster by a snapshot from outside, such as a backup. Only on the leader.
@@ -37,20 +40,23 @@ impl Raft {
     /// and the index is used: the snapshot gets the present term and an index above that one and above everything in
     /// the log, so that indexes never fall. The members stay as they are. Followers get the state as a snapshot. Resolves
     /// once an entry after it is committed, with the snapshot's new identity; proposals are refused while it is stored, and
-    /// what waited to be applied ends as [`ProposeError::AbortedByRestore`](crate::ProposeError::AbortedByRestore). `state` must
-    /// not block for good.
+    /// what waited to be applied ends as [`ProposeError::AbortedByRestore`](crate::ProposeError::AbortedByRestore).
     ///
     /// For disaster recovery: a leader that fails before a quorum has the snapshot may be left behind with a state that the
     /// others do not have. Such a server takes no part until the others' snapshots are past that index; clear it and
     /// join it anew.
     ///
     /// # Errors
-    /// See [`RestoreError`]. Dropping the future does not undo the call.
+    /// See [`RestoreError`]. Dropping the future while the state is being stored gives the restore up; afterwards it does
+    /// not undo the call.
     pub async fn restore(
         &self,
         meta: SnapshotMeta,
         state: impl Read + Send + 'static,
     ) -> Result<EntryId, RestoreError> {
+        if meta.last.index > INDEX_MAX {
+            return Err(RestoreError::Invalid);
+        }
         let outside = |reply| Command::Restore(Box::new(Outside { meta, state: Box::new(state), reply }));
         match self.ask(outside).await {
             Ok(done) => done,
@@ -68,46 +74,63 @@ impl Actor {
     }
 
     /// Stores the state beside everything else, under the identity that the core gave it.
-    pub(super) fn store_restore(&self, meta: SnapshotMeta, outside: Outside) {
+    pub(super) fn store_restore(&mut self, meta: SnapshotMeta, outside: Outside) {
         info!(last = %meta.last, bytes = outside.meta.size, "restoring a snapshot from outside");
+        let Outside { meta: of_origin, state, reply } = outside;
+        let (last, size) = (meta.last, of_origin.size);
+        let request = self.wait(Waiter::Restore(reply));
+        self.storing = Some((request, last));
         let snapshots = Arc::clone(&self.snapshots);
         let reports = self.report_sender.clone();
-        tokio::task::spawn_blocking(move || {
+        let pace = self.executor.clone();
+        self.executor.run(async move {
+            pace.pause(Operation::Store).await;
             let since = Instant::now();
-            let Outside { meta: of_origin, state, reply } = outside;
-            let result = store(&*snapshots, &meta, of_origin.size, state);
+            let result = store(&*snapshots, &meta, size, state);
             telemetry::took(telemetry::USER_RESTORE, since);
-            let _ = reports.blocking_send(Report::RestoreStored { result, reply });
+            let _ = reports.send(Report::RestoreStored { request, last, result }).await;
         });
     }
 
     pub(super) fn on_restore_stored(
         &mut self,
+        request: RequestId,
+        last: EntryId,
         result: Result<SnapshotMeta, RestoreError>,
-        reply: RestoreReply,
     ) {
+        self.storing.take_if(|(_, storing)| *storing == last);
         match result {
             Ok(meta) => {
-                let request = self.wait(Waiter::Restore(reply));
-                self.step(Input::RestoreStored { request, meta: Some(meta.clone()) });
-                if self.snapshot_index() < meta.last.index {
-                    self.discard(meta.last);
+                self.step(Input::RestoreStored { request, last, size: Some(meta.size) });
+                if self.snapshot_index() < last.index {
+                    self.discard(last);
                 }
             }
             Err(error) => {
                 warn!(%error, "no restore");
-                // Nobody waits for the core's answer.
-                let request = self.take_request();
-                self.step(Input::RestoreStored { request, meta: None });
-                let _ = reply.send(Err(error));
+                if let Some(Waiter::Restore(reply)) = self.waiters.remove(&request) {
+                    let _ = reply.send(Err(error));
+                }
+                self.step(Input::RestoreStored { request, last, size: None });
             }
+        }
+    }
+
+    /// Nobody waits for the restore any more, and its state may never come: proposals need not wait for it.
+    pub(super) fn give_up_unwanted_restore(&mut self) {
+        let Some((request, last)) = self.storing else { return };
+        let wanted = matches!(self.waiters.get(&request), Some(Waiter::Restore(reply)) if !reply.is_closed());
+        if !wanted {
+            self.storing = None;
+            self.waiters.remove(&request);
+            self.step(Input::RestoreStored { request, last, size: None });
         }
     }
 
     /// Leadership was lost before the snapshot was taken over; it must not pass for the newest one at the next start.
     fn discard(&self, last: EntryId) {
         let snapshots = Arc::clone(&self.snapshots);
-        tokio::task::spawn_blocking(move || {
+        self.executor.run(async move {
             if let Err(error) = snapshots.remove(last) {
                 warn!(%error, %last, "could not remove a snapshot that was not restored; remove it by hand");
             }

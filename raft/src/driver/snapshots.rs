@@ -11,9 +11,10 @@ use tracing::{debug, info, warn};
 
 use super::actor::Actor;
 use super::apply::Work;
+use super::executor::Operation;
 use super::observation::Observation;
 use super::queues::Report;
-use crate::core::{Input, Peer, Request, SnapshotMeta};
+use crate::core::{Input, Peer, Regard, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
 
@@ -33,6 +34,7 @@ impl Actor {
         &mut self,
         from: Peer,
         request: Request,
+        regard: Option<Regard>,
         meta: SnapshotMeta,
         mut state: mpsc::Receiver<std::io::Result<Bytes>>,
         responder: Responder,
@@ -40,8 +42,9 @@ impl Actor {
         let stale = request.term().is_none_or(|term| term < self.core.term());
         let known = meta.last.index <= self.core.commit_index();
         // The core can tell without the state, and nothing is stored that might pass for the newest snapshot later.
-        if stale || known || !self.is_leaders(&from, &request) {
-            self.on_request(from, request, responder);
+        let heard = self.core.listens_to(regard);
+        if stale || known || !heard || !self.is_leaders(&from, &request) {
+            self.on_request(from, request, regard, responder);
             return;
         }
         if self.receiving_snapshot || self.core.storage_failed() {
@@ -51,9 +54,11 @@ impl Actor {
         info!(leader = %from.id, last = %meta.last, bytes = meta.size, "receiving a snapshot");
         let snapshots = Arc::clone(&self.snapshots);
         let reports = self.report_sender.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = store_snapshot(&*snapshots, &meta, &mut state);
-            let _ = reports.blocking_send(Report::SnapshotReceived { from, request, responder, result });
+        let pace = self.executor.clone();
+        self.executor.run(async move {
+            pace.pause(Operation::Store).await;
+            let result = store_snapshot(&*snapshots, &meta, &mut state).await;
+            let _ = reports.send(Report::SnapshotReceived { from, request, regard, responder, result }).await;
         });
     }
 
@@ -115,14 +120,14 @@ impl Actor {
     }
 }
 
-fn store_snapshot(
+async fn store_snapshot(
     snapshots: &dyn SnapshotStore,
     meta: &SnapshotMeta,
     state: &mut mpsc::Receiver<std::io::Result<Bytes>>,
 ) -> Result<(), StorageError> {
     let mut sink = snapshots.create(meta)?;
     let mut received = 0;
-    while let Some(chunk) = state.blocking_recv() {
+    while let Some(chunk) = state.recv().await {
         let chunk = chunk.map_err(|error| StorageError::io("receive", "a snapshot", error))?;
         received += chunk.len() as u64;
         sink.write_all(&chunk).map_err(|error| StorageError::io("write", "a snapshot", error))?;

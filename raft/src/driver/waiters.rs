@@ -103,6 +103,7 @@ fn change_error(refusal: &Refusal) -> ChangeError {
         Refusal::ChangeInProgress { index } => ChangeError::ChangeInProgress { index: *index },
         Refusal::ConfigurationMoved { index } => ChangeError::ConfigurationMoved { index: *index },
         Refusal::Invalid(error) => ChangeError::Invalid(error.clone()),
+        Refusal::VotersUnheard => ChangeError::VotersUnheard,
         Refusal::NotSpoken { server } => ChangeError::NotSpoken { server: server.clone() },
         Refusal::StorageFailed => ChangeError::Stopped,
         _ => ChangeError::OutcomeUnknown,
@@ -123,11 +124,11 @@ fn transfer_error(refusal: &Refusal) -> TransferError {
 fn restore_error(refusal: &Refusal) -> RestoreError {
     match refusal {
         Refusal::NotLeader { leader } => RestoreError::NotLeader { leader: leader.clone() },
-        Refusal::NotReady | Refusal::TransferInProgress | Refusal::RestoreInProgress => {
-            RestoreError::NotReady
-        }
+        Refusal::NotReady
+        | Refusal::TransferInProgress
+        | Refusal::RestoreInProgress
+        | Refusal::RestoreFailed => RestoreError::NotReady,
         Refusal::ChangeInProgress { index } => RestoreError::ChangeInProgress { index: *index },
-        Refusal::RestoreFailed => RestoreError::Invalid,
         Refusal::StorageFailed => RestoreError::Stopped,
         _ => RestoreError::OutcomeUnknown,
     }

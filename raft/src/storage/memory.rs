@@ -23,6 +23,18 @@ impl MemoryLog {
         Self::default()
     }
 
+    /// A log of its own with the same content, for a test that goes back to it.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { shared: Arc::new(Mutex::new(self.content().clone())) }
+    }
+
+    /// How many bytes its entries hold.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.content().entries.iter().map(crate::core::Entry::size).sum()
+    }
+
     fn content(&self) -> MutexGuard<'_, Recovered> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft_types::{ServerAddress, ServerId};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::{Inbox, Incoming, Responder, SendError, SnapshotState, Transport};
-use crate::core::{Peer, Request, Response, Sequence};
+use crate::core::{Peer, Regard, Request, Response, Sequence};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -25,8 +29,28 @@ pub struct MemoryNetwork {
 
 #[derive(Debug, Default)]
 struct State {
-    servers: BTreeMap<ServerAddress, Inbox>,
+    servers: BTreeMap<ServerAddress, (ServerId, Inbox)>,
     cut: BTreeSet<(ServerAddress, ServerAddress)>,
+    weather: Option<Weather>,
+}
+
+/// What happens to messages, decided by a seed.
+#[derive(Debug)]
+struct Weather {
+    random: Xoshiro256PlusPlus,
+    milliseconds: RangeInclusive<u64>,
+    loss_permille: u32,
+    /// When the last append request between two servers arrives: the next one comes after it.
+    appends: BTreeMap<(ServerAddress, ServerAddress), Instant>,
+}
+
+/// One request's way there and its answer's way back.
+#[derive(Clone, Copy, Debug)]
+struct Trip {
+    arrives: Instant,
+    request_lost: bool,
+    back: Duration,
+    answer_lost: bool,
 }
 
 impl MemoryNetwork {
@@ -39,6 +63,18 @@ impl MemoryNetwork {
     /// The transport of a server at this address.
     pub fn transport(&self, address: impl Into<ServerAddress>) -> MemoryTransport {
         MemoryTransport { network: self.clone(), address: address.into(), local: Arc::default() }
+    }
+
+    /// From now on every message takes a random time within these bounds, in milliseconds, and so many in a thousand are lost; a
+    /// lost request or answer fails when nobody waits for it any more, after two seconds. The seed decides all of it, so a
+    /// run on a paused clock and one thread repeats itself.
+    ///
+    /// # Panics
+    /// If the range is empty.
+    pub fn weather(&self, seed: u64, milliseconds: RangeInclusive<u64>, loss_permille: u32) {
+        assert!(!milliseconds.is_empty(), "a message takes some time");
+        let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        self.lock().weather = Some(Weather { random, milliseconds, loss_permille, appends: BTreeMap::new() });
     }
 
     /// Drops everything from `from` to `to` until [`MemoryNetwork::heal`].
@@ -66,7 +102,8 @@ impl MemoryNetwork {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
-    fn inbox(&self, from: &ServerAddress, to: &ServerAddress) -> Result<Inbox, SendError> {
+    fn inbox(&self, from: &ServerAddress, peer: &Peer) -> Result<Inbox, SendError> {
+        let to = &peer.address;
         let state = self.lock();
         let cut = state.cut.contains(&(from.clone(), to.clone()));
         let unreachable =
@@ -74,7 +111,36 @@ impl MemoryNetwork {
         if cut {
             return Err(unreachable(io::ErrorKind::TimedOut));
         }
-        state.servers.get(to).cloned().ok_or_else(|| unreachable(io::ErrorKind::ConnectionRefused))
+        match state.servers.get(to) {
+            Some((id, inbox)) if *id == peer.id => Ok(inbox.clone()),
+            Some((id, _)) => Err(SendError::Refused(format!("this is server {id}, not {}", peer.id))),
+            None => Err(unreachable(io::ErrorKind::ConnectionRefused)),
+        }
+    }
+
+    fn put(&self, from: &ServerAddress, to: &Peer, incoming: Incoming) -> Result<(), SendError> {
+        let inbox = self.inbox(from, to)?;
+        inbox.try_send(incoming).map_err(|_| SendError::QueueFull { to: to.id.clone() })
+    }
+
+    /// How a message fares; `None` where there is no weather and it arrives at once.
+    fn trip(&self, from: &ServerAddress, to: &ServerAddress, is_append: bool) -> Option<Trip> {
+        let mut state = self.lock();
+        let Weather { random, milliseconds, loss_permille, appends } = state.weather.as_mut()?;
+        let lost = |random: &mut Xoshiro256PlusPlus| random.random_range(0..1000) < *loss_permille;
+        let (request_lost, answer_lost) = (lost(random), lost(random));
+        let takes = |random: &mut Xoshiro256PlusPlus| {
+            Duration::from_millis(random.random_range(milliseconds.clone()))
+        };
+        let (there, back) = (takes(random), takes(random));
+        let mut arrives = Instant::now() + there;
+        if is_append {
+            // Appends keep their order. The runtime's timers do not tell moments within a millisecond apart.
+            let last = appends.entry((from.clone(), to.clone())).or_insert(arrives);
+            arrives = arrives.max(*last + Duration::from_millis(1));
+            *last = arrives;
+        }
+        Some(Trip { arrives, request_lost, back, answer_lost })
     }
 
     fn is_cut(&self, from: &ServerAddress, to: &ServerAddress) -> bool {
@@ -95,25 +161,59 @@ impl MemoryTransport {
         self.local.lock().expect("nothing panics while it holds the lock").clone()
     }
 
-    fn deliver(&self, to: &Peer, sequence: Sequence, incoming: impl FnOnce(Peer, Responder) -> Incoming) {
+    fn deliver(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        is_append: bool,
+        incoming: impl FnOnce(Peer, Responder) -> Incoming,
+    ) {
         let Some((me, inbox)) = self.local() else { return };
         let (responder, answer) = Responder::new();
-        let target = to.id.clone();
-        let queued = self.network.inbox(&self.address, &to.address).and_then(|peer| {
-            peer.try_send(incoming(me, responder)).map_err(|_| SendError::QueueFull { to: target.clone() })
-        });
-        let (network, here, there) = (self.network.clone(), self.address.clone(), to.address.clone());
+        let incoming = incoming(me, responder);
+        let (network, here, target) = (self.network.clone(), self.address.clone(), to.clone());
+        let sent = match network.trip(&here, &to.address, is_append) {
+            Some(trip) => Err((trip, incoming)),
+            // Without weather a message is there before this returns.
+            None => Ok(network.put(&here, to, incoming)),
+        };
         tokio::spawn(async move {
-            let result = match queued {
-                Ok(()) => wait_for(answer).await,
-                Err(error) => Err(error),
+            let result = match sent {
+                Ok(Ok(())) => wait_for(answer).await,
+                Ok(Err(error)) => Err(error),
+                Err((trip, incoming)) => travel(&network, &here, &target, trip, incoming, answer).await,
             };
             let result = result.and_then(|response| {
-                if network.is_cut(&there, &here) { Err(SendError::TimedOut) } else { Ok(response) }
+                if network.is_cut(&target.address, &here) { Err(SendError::TimedOut) } else { Ok(response) }
             });
-            let _ = inbox.send(outcome(target, sequence, result)).await;
+            let _ = inbox.send(outcome(target.id, sequence, result)).await;
         });
     }
+}
+
+/// Through the weather, there and back.
+async fn travel(
+    network: &MemoryNetwork,
+    from: &ServerAddress,
+    to: &Peer,
+    trip: Trip,
+    incoming: Incoming,
+    answer: oneshot::Receiver<Response>,
+) -> Result<Response, SendError> {
+    tokio::time::sleep_until(trip.arrives).await;
+    if trip.request_lost {
+        drop((incoming, answer));
+        tokio::time::sleep(ANSWER_LIMIT).await;
+        return Err(SendError::TimedOut);
+    }
+    network.put(from, to, incoming)?;
+    let result = wait_for(answer).await;
+    if trip.answer_lost {
+        tokio::time::sleep(ANSWER_LIMIT).await;
+        return Err(SendError::TimedOut);
+    }
+    tokio::time::sleep(trip.back).await;
+    result
 }
 
 async fn wait_for(answer: oneshot::Receiver<Response>) -> Result<Response, SendError> {
@@ -133,7 +233,7 @@ fn outcome(from: ServerId, sequence: Sequence, result: Result<Response, SendErro
 
 impl Transport for MemoryTransport {
     fn start(&self, local: Peer, inbox: Inbox) {
-        self.network.lock().servers.insert(self.address.clone(), inbox.clone());
+        self.network.lock().servers.insert(self.address.clone(), (local.id.clone(), inbox.clone()));
         *self.local.lock().expect("nothing panics while it holds the lock") = Some((local, inbox));
     }
 
@@ -141,15 +241,29 @@ impl Transport for MemoryTransport {
         self.address.clone()
     }
 
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request) {
-        self.deliver(to, sequence, |from, responder| Incoming::Request { from, request, responder });
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
+        let is_append = matches!(request, Request::Append { .. });
+        self.deliver(to, sequence, is_append, |from, responder| Incoming::Request {
+            from,
+            request,
+            regard: Some(regard),
+            responder,
+        });
     }
 
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, mut state: SnapshotState) {
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        mut state: SnapshotState,
+    ) {
         let Request::InstallSnapshot { meta, .. } = &request else { return };
         let meta = meta.clone();
         let (chunks, receiver) = mpsc::channel(4);
-        tokio::task::spawn_blocking(move || {
+        // Reading a chunk from where this transport is used takes no time worth a thread, which a paused clock would not wait for.
+        tokio::spawn(async move {
             let mut chunk = vec![0; CHUNK];
             loop {
                 let read = state.read(&mut chunk);
@@ -159,14 +273,15 @@ impl Transport for MemoryTransport {
                     Ok(n) => Ok(Bytes::copy_from_slice(&chunk[..n])),
                     Err(error) => Err(error),
                 };
-                if chunks.blocking_send(item).is_err() || end {
+                if chunks.send(item).await.is_err() || end {
                     break;
                 }
             }
         });
-        self.deliver(to, sequence, |from, responder| Incoming::Snapshot {
+        self.deliver(to, sequence, false, |from, responder| Incoming::Snapshot {
             from,
             request,
+            regard: Some(regard),
             meta,
             state: receiver,
             responder,

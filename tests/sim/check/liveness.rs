@@ -68,7 +68,8 @@ pub fn converged(servers: &[SimServer], leader: usize, lost: Option<usize>) -> V
     for member in core.configuration().servers() {
         let node =
             servers.iter().position(|server| server.peer.id == member.id).ok_or("an unknown member")?;
-        if lost == Some(node) {
+        // One that was lost and replaced may stay a member: autopilot may not be allowed to take it out.
+        if lost == Some(node) || (servers[node].lost && servers[node].replaced) {
             continue;
         }
         let server = &servers[node];

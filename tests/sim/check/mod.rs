@@ -5,6 +5,7 @@
 //! [`crate::world::World`]. It returns the sentence that says what is wrong.
 
 pub mod acks_durable;
+pub mod autopilot;
 pub mod clients;
 pub mod commit;
 pub mod configuration_in_force;

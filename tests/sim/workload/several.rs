@@ -6,6 +6,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{Asked, address_of};
+use crate::random::chance;
 use crate::world::World;
 
 impl World {
@@ -47,5 +48,9 @@ impl World {
         let expected = Some(index).filter(|_| random.random_range(0..2) == 0);
         let input = |request| Input::ChangeMembership { request, changes, expected };
         self.ask(node, Asked::Change, input);
+        let begun = self.servers[node].core.as_ref().is_some_and(|core| core.configuration().is_joint());
+        if begun && self.has_faults() && chance(&mut self.workload.random, 500) {
+            self.strike_a_side(node);
+        }
     }
 }

@@ -10,7 +10,8 @@ impl World {
     /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
     /// leader, if it is one. In half of the seeds.
     pub(super) fn lose_one(&mut self) {
-        if self.options.seed.is_multiple_of(2) {
+        self.note_mended();
+        if self.options.seed.is_multiple_of(2) || self.options.autopilot.is_some() {
             return;
         }
         let leader = liveness::ready_leader(&self.servers);
@@ -27,6 +28,7 @@ impl World {
         self.trace(|| "all faults end".to_owned());
         self.faults = false;
         self.network.heal();
+        self.heal_fleet();
         for node in 0..self.servers.len() {
             if self.servers[node].disk.is_doomed() {
                 self.crash(node);
@@ -52,6 +54,10 @@ impl World {
             return self.judge("liveness", Err(format!("no leader within {limit:?} after the faults ended")));
         }
         self.longest("ms until a leader after healing, at most", began);
+        self.settle_fleet();
+        if self.failure.is_some() {
+            return;
+        }
         let deadline = self.now + limit;
         let value = loop {
             let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
@@ -93,7 +99,8 @@ impl World {
     /// A follower that restarts while nobody asks for anything learns what is committed (R15).
     fn settle_after_an_idle_restart(&mut self, limit: std::time::Duration) {
         let leader = liveness::ready_leader(&self.servers);
-        let follower = (0..self.servers.len()).find(|node| Some(*node) != leader && self.lost != Some(*node));
+        let follower = (0..self.servers.len())
+            .find(|node| Some(*node) != leader && !self.servers[*node].lost && self.lost != Some(*node));
         let Some(follower) = follower.filter(|_| !self.is_replacing()) else { return };
         self.crash(follower);
         self.start(follower);
@@ -118,7 +125,7 @@ impl World {
         }
     }
 
-    fn longest(&mut self, what: &'static str, began: Time) {
+    pub(super) fn longest(&mut self, what: &'static str, began: Time) {
         let took = u64::try_from(self.now.since(began).as_millis()).unwrap_or(u64::MAX);
         let known = self.coverage.entry(what).or_default();
         *known = took.max(*known);

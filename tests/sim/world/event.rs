@@ -4,6 +4,8 @@ use raft::core::{Input, Response, Sequence, WriteId};
 use raft::{LogIndex, Time};
 
 use crate::machine::Snapshot;
+use crate::nemesis::Strike;
+use crate::pilot::Flying;
 use crate::server::{Reading, Received};
 
 /// Something that will happen.
@@ -113,6 +115,8 @@ pub enum Event {
         /// The request.
         input: Box<Input>,
     },
+    /// Something beside Raft: autopilot, its application, machines.
+    Flying(Box<Flying>),
     /// A read by lease reaches a server that looked at its clock some time ago.
     LateAsk {
         /// Which.
@@ -142,20 +146,8 @@ pub enum Event {
     Client,
     /// A fault begins.
     Fault,
-    /// Nothing reaches a server any more and, unless it is only deaf, nothing comes from it.
-    Cut {
-        /// Which.
-        node: usize,
-        /// Whether what it says still arrives.
-        deaf_only: bool,
-    },
-    /// A server crashes and starts again at once.
-    Reboot {
-        /// Whom it hears no more.
-        leader: usize,
-        /// Which.
-        node: usize,
-    },
+    /// A fault that was begun takes its next step.
+    Strike(Strike),
     /// Cuts and loss end.
     Mend,
 }
@@ -189,7 +181,7 @@ impl Ord for Scheduled {
 }
 
 /// The server whose process must run for this to happen.
-pub(super) const fn node_of(event: &Event) -> Option<usize> {
+pub(super) fn node_of(event: &Event) -> Option<usize> {
     match event {
         Event::Wake { node, .. }
         | Event::Deliver { node, .. }
@@ -202,14 +194,14 @@ pub(super) const fn node_of(event: &Event) -> Option<usize> {
         | Event::LateAsk { node, .. }
         | Event::LeaseLook { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
+        Event::Flying(flying) => flying.node(),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
         | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault
-        | Event::Cut { .. }
-        | Event::Reboot { .. }
+        | Event::Strike(_)
         | Event::Mend => None,
     }
 }
