@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Writes one key after the other until told to stop; gives back what was acknowledged.
-fn keep_writing(http: String, stop: &AtomicBool) -> BTreeMap<String, String> {
+fn keep_writing(http: &str, stop: &AtomicBool) -> BTreeMap<String, String> {
     let mut acknowledged = BTreeMap::new();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -49,7 +49,7 @@ fn draining_the_leader_hands_over_and_loses_no_write() {
     let stop = Arc::new(AtomicBool::new(false));
     let writer = std::thread::spawn({
         let (stop, http) = (stop.clone(), cluster.agents[asked].http.clone());
-        move || keep_writing(http, &stop)
+        move || keep_writing(&http, &stop)
     });
     let answer = operator(&cluster, asked, &["drain", &name, "--why", "new kernel", "--timeout", "60s"]);
     let printed = text(&answer.stdout);

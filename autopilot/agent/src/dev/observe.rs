@@ -7,7 +7,7 @@ use autopilot::Proposal;
 
 use crate::cli::client::{Client, Method, Request, RequestError};
 use crate::cli::duration;
-use crate::cli::wire::{AutopilotState, Event, RaftConfiguration, ServerState};
+use crate::cli::wire::{AutopilotState, Event, Explained, RaftConfiguration, ServerState};
 
 /// How long one answer may take. A paused server must not freeze the table for longer.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -155,6 +155,19 @@ fn state(http: &str) -> Result<AutopilotState, RequestError> {
 /// [`RequestError`] when the server does not say.
 pub(crate) fn members(http: &str) -> Result<RaftConfiguration, RequestError> {
     Client::new(http, PATIENCE)?.json(&Request::new(Method::Get, "/operator/raft/configuration"))
+}
+
+/// What autopilot says about the removal of a server: a sentence, and whether it is a reason at all yet.
+///
+/// # Errors
+///
+/// [`RequestError`] when the server does not say, or it is no member.
+pub(crate) fn about_removal(http: &str, id: &str) -> Result<Option<String>, RequestError> {
+    let request = Request::new(Method::Get, "/operator/autopilot/explain").parameter("server", Some(id));
+    let explained: Vec<Explained> = Client::new(http, PATIENCE)?.json(&request)?;
+    let mut facts = explained.into_iter().flat_map(|server| server.facts);
+    let fact = facts.find(|fact| fact.topic == "removal" && fact.code != "not-dead");
+    Ok(fact.map(|fact| fact.text))
 }
 
 /// The raft address of the leader that a server follows, as far as it knows itself; empty when it knows none.
