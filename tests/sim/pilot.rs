@@ -108,7 +108,8 @@ impl Flight {
             gossip,
             suspicion: gossip * r.random_range(3..8),
             measures: chance(r, 400),
-            policy: [Policy::Stable, Policy::Stable, Policy::ReadReplicas, Policy::Wilful][r.random_range(0..4)],
+            policy: [Policy::Stable, Policy::Stable, Policy::ReadReplicas, Policy::Wilful]
+                [r.random_range(0..4)],
             fleet_every: between(r, ms(500), ms(5000)),
         }
     }

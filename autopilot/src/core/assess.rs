@@ -118,7 +118,9 @@ fn told(inputs: &Inputs, leader: Option<EntryId>, status: NodeStatus, sample: &S
     let limit = inputs.stats_age_max;
     match sample.at.map(|at| inputs.now.since(at)) {
         None => reasons.push(HealthReason::NoStats { age: None, limit }),
-        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => reasons.push(HealthReason::NoStats { age: Some(age), limit }),
+        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
+            reasons.push(HealthReason::NoStats { age: Some(age), limit })
+        }
         Some(_) => {}
     }
     reasons

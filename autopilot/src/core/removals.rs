@@ -203,7 +203,8 @@ fn silent_for(inputs: &Inputs, server: &ServerState) -> Duration {
     }
     let engine = inputs.view.stats.get(&server.id).and_then(|stats| stats.last_contact);
     let age = |at| inputs.now.since(at);
-    let measured = server.stats.last_contact.zip(server.stats_at.map(age)).map(|(c, age)| c.saturating_add(age));
+    let measured =
+        server.stats.last_contact.zip(server.stats_at.map(age)).map(|(c, age)| c.saturating_add(age));
     engine.into_iter().chain(measured).min().unwrap_or(Duration::MAX)
 }
 

@@ -210,8 +210,7 @@ impl World {
         });
         if pilot.looks == 0 && local < pilot.first_deadline && !everybody_answered(&round.state) {
             pilot.run.memory = inputs.memory;
-            return self
-                .fly_after(FIRST_CONTACT_PAUSE, Flying::Look { node, pilot: number, refresh: true });
+            return self.fly_after(FIRST_CONTACT_PAUSE, Flying::Look { node, pilot: number, refresh: true });
         }
         pilot.looks += 1;
         pilot.run.memory = round.memory.clone();
@@ -247,8 +246,7 @@ impl World {
         pilot.watch.observed.look(inputs);
         let mut found = decision::decided(&mut pilot.watch, inputs, round);
         if pilot.looks.is_multiple_of(4) || round.plan.step.is_some() {
-            found = found
-                .and_then(|()| with_mutant(mutant, || decision::repeats(inputs, round, &*promoter)));
+            found = found.and_then(|()| with_mutant(mutant, || decision::repeats(inputs, round, &*promoter)));
         }
         if pilot.looks % 16 == 5 {
             found = found.and_then(|()| with_mutant(mutant, || decision::comes_to_rest(inputs, &*promoter)));
@@ -291,7 +289,8 @@ impl World {
             return self.finish(node, Some(&step), &refused);
         }
         let mut changes = step.changes();
-        let before = self.servers[node].core.as_ref().map(|core| (Engine::of(core), core.configuration().clone()));
+        let before =
+            self.servers[node].core.as_ref().map(|core| (Engine::of(core), core.configuration().clone()));
         let Some((engine, configuration)) = before else { return };
         let handing_over = self.workload.hands_over(node);
         let request = match (changes.len(), changes.pop()) {
@@ -359,7 +358,11 @@ impl World {
             pilot.run.reconcile_soon(local);
         }
         let Some(step) = step else {
-            self.cover(if failure.is_none() { "autopilot: servers added" } else { "autopilot: additions that failed" });
+            self.cover(if failure.is_none() {
+                "autopilot: servers added"
+            } else {
+                "autopilot: additions that failed"
+            });
             return self.refresh_or_idle(node, number, failure.is_none());
         };
         match (&failure, pilot.plan.step.as_ref().map(|planned| &planned.reason)) {
@@ -388,13 +391,17 @@ impl World {
         self.cover(match (&failure, step) {
             (None, Step::Promote { .. }) => "autopilot: promotions",
             (None, Step::Demote { .. }) => "autopilot: demotions",
-            (None, Step::Remove { class, .. }) if class.is_failed() => "autopilot: removals of failed servers",
+            (None, Step::Remove { class, .. }) if class.is_failed() => {
+                "autopilot: removals of failed servers"
+            }
             (None, Step::Remove { .. }) => "autopilot: removals of stale servers",
             (None, Step::Swap { class: Some(_), .. }) => "autopilot: swaps for dead voters",
             (None, Step::Swap { .. }) => "autopilot: swaps for voters that stay",
             (None, Step::Transfer { .. }) => "autopilot: transfers",
             (Some(ClusterError::OutcomeUnknown { .. }), _) => "autopilot: steps of unknown outcome",
-            (Some(ClusterError::ConfigurationMoved { .. }), _) => "autopilot: steps decided on another configuration",
+            (Some(ClusterError::ConfigurationMoved { .. }), _) => {
+                "autopilot: steps decided on another configuration"
+            }
             (Some(_), _) => "autopilot: steps refused by the engine",
         });
         if failure.is_none()

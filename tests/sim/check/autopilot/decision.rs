@@ -149,7 +149,11 @@ impl Case<'_> {
                 Step::Transfer { .. } => !healthy || !votes || !by_policy,
                 _ => false,
             };
-        if wrong { Err(format!("{}, healthy: {healthy}, by policy: {by_policy}", self.step())) } else { Ok(()) }
+        if wrong {
+            Err(format!("{}, healthy: {healthy}, by policy: {by_policy}", self.step()))
+        } else {
+            Ok(())
+        }
     }
 
     /// A3: a vote goes to a member that this run saw healthy in every look for the whole time.
@@ -199,7 +203,9 @@ impl Case<'_> {
         if down + self.inputs.stats_age_max * 2 >= required && silent >= required {
             return Ok(());
         }
-        Err(format!("{id} is removed after {down:?} of bad health and {silent:?} of silence, not {required:?}"))
+        Err(format!(
+            "{id} is removed after {down:?} of bad health and {silent:?} of silence, not {required:?}"
+        ))
     }
 
     /// A6: no promotion and no removal costs tolerance.
@@ -243,7 +249,9 @@ impl Case<'_> {
     fn unknown(&self) -> Result<(), String> {
         let known = &self.inputs.known;
         let status = |id: &ServerId| known.servers.get(id).map(|server| server.node_status);
-        let doubtful = !self.watch.answered || known.error.is_some() || !known.servers.contains_key(&self.inputs.view.id);
+        let doubtful = !self.watch.answered
+            || known.error.is_some()
+            || !known.servers.contains_key(&self.inputs.view.id);
         let lives = |id| matches!(status(id), Some(NodeStatus::Unknown | NodeStatus::Alive));
         let wrong = self.gone().is_some_and(|id| doubtful || lives(id))
             || self.gains().is_some_and(|id| status(id) != Some(NodeStatus::Alive));
@@ -281,7 +289,9 @@ fn tolerance(watch: &Watch, inputs: &Inputs, round: &Round) -> Result<(), String
     }
     let shown = watch.observed.tolerance(configuration);
     let state = &round.state;
-    if state.failure_tolerance > shown || (state.quorum != configuration.quorum() && !configuration.is_empty()) {
+    if state.failure_tolerance > shown
+        || (state.quorum != configuration.quorum() && !configuration.is_empty())
+    {
         return Err(format!(
             "tolerance {} and quorum {} are reported, the looks show {shown} and {}",
             state.failure_tolerance,
@@ -325,6 +335,7 @@ pub fn comes_to_rest(inputs: &Inputs, promoter: &dyn Promoter) -> Found {
     if proposal.steps.len() <= members + 2 && (proposal.complete || moves) {
         return Ok(());
     }
-    let waits: Vec<String> = Round::run(inputs, promoter).plan.decisions.iter().map(ToString::to_string).collect();
+    let waits: Vec<String> =
+        Round::run(inputs, promoter).plan.decisions.iter().map(ToString::to_string).collect();
     Err(("a7_rest", format!("{members} members, and no end: {proposal} {waits:?}")))
 }

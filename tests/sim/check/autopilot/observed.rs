@@ -110,11 +110,7 @@ fn of_the_leader(inputs: &Inputs) -> ServerStats {
 }
 
 /// Takes a measurement in.
-fn note(
-    inputs: &Inputs,
-    before: Option<&Member>,
-    sample: Option<(ServerStats, Time)>,
-) -> ([bool; 2], Time) {
+fn note(inputs: &Inputs, before: Option<&Member>, sample: Option<(ServerStats, Time)>) -> ([bool; 2], Time) {
     let now = breaks(inputs, sample);
     match before {
         None => ([now, now], inputs.now),
