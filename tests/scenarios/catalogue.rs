@@ -10,7 +10,8 @@ const BEGIN: &str =
 const END: &str = "<!-- end of catalogue -->\n";
 
 /// How many items each part has.
-const PARTS: [(char, usize); 6] = [('E', 19), ('R', 23), ('D', 16), ('P', 16), ('M', 18), ('L', 13)];
+const PARTS: [(char, usize); 7] =
+    [('E', 19), ('R', 23), ('D', 16), ('P', 16), ('M', 18), ('L', 13), ('A', 16)];
 
 /// Tests elsewhere whose names carry no id: item, file, function.
 const ELSEWHERE: &[(&str, &str, &str)] = &[

@@ -1,7 +1,8 @@
 //! Replication and commit.
 
-use raft::LogIndex;
 use raft::core::Request;
+use raft::{Config, LogIndex};
+use simulation::options::Options;
 use simulation::world::World;
 
 use crate::{only_campaigns, other_than, seconds};
@@ -161,5 +162,36 @@ fn d14_one_server_applies_everything_again_after_a_restart() {
     world.crash(0);
     world.start(0);
     world.wait("all of it is applied again", |world| world.servers[0].machine.values.len() == 100);
+    world.settles();
+}
+
+/// What a leader could not commit fills its followers' memory. Only an entry of the next leader's term commits it, so there
+/// is room for that.
+#[test]
+fn r20_a_follower_full_of_what_is_not_committed_takes_what_commits_it() {
+    let mut options = Options::calm(3, 0);
+    options.config.log_bytes_max = 4000;
+    options.config.snapshot_threshold_bytes = 2000;
+    options.config.trailing_logs = 0;
+    options.snapshot_every = 10;
+    let mut world = World::new(options);
+    let old = world.leader();
+    let heir = other_than(&world, &[old]);
+    let third = other_than(&world, &[old, heir]);
+    world.network.cut(old, third);
+    world.hold_answers = Some((heir, old));
+    while world.core(old).log_bytes() < 4000 {
+        world.propose(old);
+    }
+    let last = world.core(old).last();
+    world.wait("the heir holds it", |world| world.core(heir).last() == last);
+    world.crash(old);
+    // In small steps, so that the third, which has less memory, is full before it has everything.
+    let config = world.options.config.clone();
+    world.reload(heir, &Config { append_entries_max: 2, ..config.clone() });
+    world.reload(third, &Config { log_bytes_max: 2000, snapshot_threshold_bytes: 1000, ..config });
+    world.hold_answers = None;
+    world.network.cuts.clear();
+    world.wait("it leads and commits", |world| world.core(heir).commit_index() > last.index);
     world.settles();
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use raft::Suffrage;
 use raft::core::{Input, RaftCore, Regard, ReplyToken, Request, Role, Sequence};
 
 use super::World;
 use crate::check::liveness;
 use crate::options::Options;
+use crate::pilot::Flight;
 use crate::server::Received;
 
 impl World {
@@ -19,6 +21,40 @@ impl World {
         let mut world = Self::new(Options::calm(voters, spares));
         world.leader();
         world
+    }
+
+    /// A calm cluster with autopilot, set up as `change` says.
+    ///
+    /// # Panics
+    /// If there is no leader within a few election timeouts.
+    #[must_use]
+    pub fn flown(voters: usize, spares: usize, change: impl FnOnce(&mut Flight)) -> Self {
+        let mut flight = Flight::calm();
+        change(&mut flight);
+        let options = Options { autopilot: Some(flight), files: false, ..Options::calm(voters, spares) };
+        let mut world = Self::new(options);
+        world.leader();
+        world
+    }
+
+    /// Whether the leader's configuration has this server as a voter; false without a leader.
+    #[must_use]
+    pub fn votes(&self, node: usize) -> bool {
+        self.member(node) == Some(Suffrage::Voter)
+    }
+
+    /// What this server is in the leader's configuration.
+    #[must_use]
+    pub fn member(&self, node: usize) -> Option<Suffrage> {
+        let leader = liveness::ready_leader(&self.servers)?;
+        let core = self.servers[leader].core.as_ref()?;
+        core.configuration().server(self.servers[node].id()).map(|server| server.suffrage)
+    }
+
+    /// How often this was counted.
+    #[must_use]
+    pub fn count(&self, what: &str) -> u64 {
+        self.coverage.get(what).copied().unwrap_or_default()
     }
 
     /// The leader, waiting for one if there is none.
