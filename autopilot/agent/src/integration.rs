@@ -178,7 +178,10 @@ mod tests {
         let read = stored(&kept, 1_003_000).expect("readable");
         assert_eq!((read.ledger, read.age), (ledger, Duration::from_secs(3)));
         assert_eq!(stored(&kept, 999_500).expect("readable").age, Duration::ZERO, "clocks differ a little");
-        assert!(stored(&kept, 900_000).expect("readable").age > Ledger::AGE_MAX, "one of two clocks is wrong");
+        assert!(
+            stored(&kept, 900_000).expect("readable").age > Ledger::AGE_MAX,
+            "one of two clocks is wrong"
+        );
     }
 
     #[test]

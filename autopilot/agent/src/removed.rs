@@ -18,8 +18,7 @@ pub(crate) async fn watch(app: Arc<App>) {
             *app.removed.lock() = None;
             continue;
         }
-        let Some(Ok(found)) =
-            app.stopping.run_until_cancelled(http::ask_leader_about_removal(&app)).await
+        let Some(Ok(found)) = app.stopping.run_until_cancelled(http::ask_leader_about_removal(&app)).await
         else {
             continue;
         };

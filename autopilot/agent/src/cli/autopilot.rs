@@ -10,7 +10,8 @@ use super::client::{Client, Method, Request};
 use super::render::{Cell, Palette, Table, clean, json};
 use super::wire::{AutopilotState, Health, ServerState, Zone};
 use super::{
-    ClientArgs, Format, FormatArgs, Outcome, VerbError, autopilot_ask, autopilot_events, autopilot_hand, duration,
+    ClientArgs, Format, FormatArgs, Outcome, VerbError, autopilot_ask, autopilot_events, autopilot_hand,
+    duration,
 };
 
 /// `operator autopilot`.
@@ -173,9 +174,9 @@ pub(crate) struct ConfigChanges {
 }
 
 fn json_object(text: &str) -> Result<Map<String, Value>, String> {
-    let read = text.strip_prefix('@').map(|file| {
-        std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))
-    });
+    let read = text
+        .strip_prefix('@')
+        .map(|file| std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}")));
     let text = read.transpose()?.unwrap_or_else(|| text.to_owned());
     serde_json::from_str(&text).map_err(|error| format!("not a JSON object: {error}"))
 }

@@ -107,10 +107,7 @@ fn drain_tells_each_hindrance_once_and_ends_when_it_is_safe() {
     let fake = draining(2);
     let mut progress = Vec::new();
     let outcome = drain_at(&fake.client(), &args(&["n1"]), &mut progress).expect("drained");
-    assert_eq!(
-        String::from_utf8(progress).expect("text"),
-        "Draining: n1\n   it is the leader [is-leader]\n"
-    );
+    assert_eq!(String::from_utf8(progress).expect("text"), "Draining: n1\n   it is the leader [is-leader]\n");
     assert_eq!((outcome.code, text(&outcome)), (0, "Drained: n1 may be stopped; 1 more may fail then\n"));
 }
 

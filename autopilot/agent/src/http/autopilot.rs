@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::call::{Call, Reply};
+use super::configuration::AutopilotConfiguration;
 use super::duration::GoDuration;
 use super::error::ApiError;
 use super::params::Consistency;
-use super::configuration::AutopilotConfiguration;
 use super::wire::{
     AutopilotState, Decision, Domain, DomainTolerance, Health, Reason, ServerHealth, ServerState,
 };

@@ -114,11 +114,7 @@ struct Removed {
 }
 
 fn given(order: &Order, now: Time) -> Given {
-    Given {
-        by: order.by.to_string(),
-        why: order.why.clone(),
-        since: wall_clock(order.at, now, true),
-    }
+    Given { by: order.by.to_string(), why: order.why.clone(), since: wall_clock(order.at, now, true) }
 }
 
 fn orders_of(hand: &Hand, now: Time) -> Orders {
@@ -165,9 +161,8 @@ fn running(app: &App, call: &Call) -> Result<Autopilot, ApiError> {
 
 /// The server that `server` names by id or name: a member, one that gossip knows, or one that an order is about.
 fn server(app: &App, autopilot: &Autopilot, call: &Call) -> Result<ServerId, ApiError> {
-    named(app, autopilot, call)?.ok_or_else(|| {
-        ApiError::Bad("Missing server: name one, by id or name, with ?server=".to_owned())
-    })
+    named(app, autopilot, call)?
+        .ok_or_else(|| ApiError::Bad("Missing server: name one, by id or name, with ?server=".to_owned()))
 }
 
 fn named(app: &App, autopilot: &Autopilot, call: &Call) -> Result<Option<ServerId>, ApiError> {

@@ -114,29 +114,44 @@ fn orders() -> Router<Arc<App>> {
         .route(&path("orders"), get(endpoint(Place::Leader, SMALL, autopilot_hand::orders)))
         .route(
             &path("cordon"),
-            put(endpoint(Place::Leader, SMALL, autopilot_hand::cordon))
-                .delete(endpoint(Place::Leader, SMALL, autopilot_hand::uncordon)),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::cordon)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::uncordon,
+            )),
         )
         .route(
             &path("drain"),
-            put(endpoint(Place::Leader, SMALL, autopilot_hand::drain))
-                .delete(endpoint(Place::Leader, SMALL, autopilot_hand::undrain)),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::drain)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::undrain,
+            )),
         )
         .route(
             &path("pause"),
-            put(endpoint(Place::Leader, SMALL, autopilot_hand::pause))
-                .delete(endpoint(Place::Leader, SMALL, autopilot_hand::resume)),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::pause)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::resume,
+            )),
         )
         .route(
             &path("maintenance"),
-            put(endpoint(Place::Leader, SMALL, autopilot_hand::schedule))
-                .delete(endpoint(Place::Leader, SMALL, autopilot_hand::unschedule)),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::schedule)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::unschedule,
+            )),
         )
         .route(&path("safe-to-stop"), put(endpoint(Place::Leader, SMALL, autopilot_hand::safe_to_stop)))
         .route(
             &path("tombstones"),
-            get(endpoint(Place::Leader, SMALL, autopilot_hand::tombstones))
-                .delete(endpoint(Place::Leader, SMALL, autopilot_hand::readmit)),
+            get(endpoint(Place::Leader, SMALL, autopilot_hand::tombstones)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::readmit,
+            )),
         )
 }
 
@@ -250,8 +265,7 @@ pub(crate) struct RemovalReason {
 pub(crate) async fn ask_leader_about_removal(app: &Arc<App>) -> Result<Option<Removal>, String> {
     let query = format!("server={}", params::encode(app.id.as_str()));
     let call = Arc::new(Call::internal(Method::GET, "/v1/operator/autopilot/tombstones", &query));
-    let answer =
-        forward::at_leader(app, &call, &autopilot_hand::tombstones).await.map_err(ApiError::text)?;
+    let answer = forward::at_leader(app, &call, &autopilot_hand::tombstones).await.map_err(ApiError::text)?;
     if answer.status != StatusCode::OK {
         return Err(String::from_utf8_lossy(&answer.body).into_owned());
     }

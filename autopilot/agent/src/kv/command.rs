@@ -298,10 +298,9 @@ impl Command {
                 Self::SetAutopilot { settings: reader.plain_settings()?, cas: reader.cas()? }
             }
             SET_AUTOPILOT => Self::SetAutopilot { settings: reader.settings()?, cas: reader.cas()? },
-            KEEP_LEDGER => Self::KeepLedger {
-                ledger: reader.bytes("ledger", LEDGER_BYTES_MAX)?,
-                unix_ms: reader.u64()?,
-            },
+            KEEP_LEDGER => {
+                Self::KeepLedger { ledger: reader.bytes("ledger", LEDGER_BYTES_MAX)?, unix_ms: reader.u64()? }
+            }
             KEEP_OUT => Self::KeepOut { id: reader.text("id", KEY_BYTES_MAX)?, generation: reader.u64()? },
             value => return Err(DecodeError::Unknown { what: "command", value }),
         };
