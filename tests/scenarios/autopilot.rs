@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use autopilot::testing::Situation;
-use autopilot::{Severity, StablePromoter, Step};
+use autopilot::{Changes, Promoter, PromoterInput, Severity, StablePromoter, Step};
 use raft::core::Input;
 use raft::{ConfigurationChange, Suffrage};
 use simulation::check::autopilot::goal;
@@ -208,6 +208,63 @@ fn a06_replacements_that_come_faster_than_the_dead_go_end_well() {
         world.wait("five live and vote", |world| the_living_vote(world) && voters(world) == 5);
         assert_eq!(world.servers.len(), 9);
         world.settles();
+    }
+}
+
+/// Servers named `new` vote as soon as three of them are there, and the others stop voting; the leader is one of the latter.
+struct Upgrade;
+
+impl Promoter for Upgrade {
+    fn name(&self) -> &str {
+        "upgrade"
+    }
+
+    fn changes(&self, input: &PromoterInput<'_>) -> Changes {
+        let mut changes = Changes::default();
+        let servers = || input.state.servers.values();
+        let is_new = |server: &&autopilot::ServerState| server.id.as_str().starts_with("new");
+        for server in servers().filter(is_new).filter(|server| server.is_promotable(input.now)) {
+            changes.promote(&server.id, "the new version");
+        }
+        let votes = servers().filter(is_new).filter(|server| server.is_healthy_voter()).count();
+        let old = servers().filter(|server| !is_new(server) && server.is_voter() && !server.is_leader());
+        old.filter(|_| votes >= 3).for_each(|server| changes.demote(&server.id, "the old version"));
+        changes
+    }
+}
+
+/// Three servers are replaced by three newer ones, and one of the six dies before any of the steps: what is left is a quorum
+/// of every configuration, and without a death one failure could be borne all the time.
+#[test]
+fn a07_an_upgrade_bears_a_death_at_each_of_its_steps() {
+    let names = ["new1", "new2", "new3", "old1", "old2"];
+    let deaths = (0..8).flat_map(|when| names.iter().map(move |name| Some((when, *name))));
+    for death in deaths.chain([None]) {
+        let mut situation = Situation::new("old0").voter("old1").voter("old2");
+        for name in &names[..3] {
+            situation = situation.nonvoter(name);
+        }
+        situation = situation.config(|config| *config = autopilot::Config::reference());
+        let mut dead = None;
+        for step in 0..12 {
+            if let Some((_, name)) = death.filter(|(when, _)| *when == step) {
+                situation = situation.failed(name);
+                dead = Some(name);
+            }
+            let view = &mut situation.inputs.view;
+            let alive = |c: &raft::Configuration| c.voters().filter(|s| Some(s.id.as_str()) != dead).count();
+            let borne = alive(&view.configuration).checked_sub(view.configuration.quorum());
+            let enough = if dead.is_some() { 0 } else { 1 };
+            assert!(borne.is_some_and(|borne| borne >= enough), "{death:?}: {:?}", view.configuration);
+            let Some(planned) = situation.round(&Upgrade).plan.step else { break };
+            let view = &mut situation.inputs.view;
+            view.configuration = planned.step.apply(&view.configuration).expect("a valid one");
+        }
+        let view = &situation.inputs.view;
+        assert_eq!(situation.round(&Upgrade).plan.step, None, "{death:?}: it comes to rest");
+        if death.is_none() {
+            assert_eq!(view.configuration.voters_count(), 4, "three new ones and the leader");
+        }
     }
 }
 

@@ -146,8 +146,6 @@ impl Options {
             // Damage at rest needs somebody who looks after it, which is not what this is about.
             files: false,
             autopilot: Some(Flight::from_seed(seed, base.config.heartbeat_interval, base.delay.1)),
-            // A log that is full of what cannot be committed is another story.
-            config: raft::Config { log_bytes_max: 512 << 20, ..base.config.clone() },
             ..base
         }
     }

@@ -7,6 +7,7 @@ mod ending;
 mod event;
 mod fleet;
 mod flying;
+mod identity;
 mod operator;
 mod perform;
 
@@ -434,12 +435,12 @@ impl World {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
-        let request = received.request.clone();
+        let (request, regard) = (received.request.clone(), received.regard);
         if request == Request::ReadIndex {
             self.checks.contact.read_index(reply, self.now);
         }
         self.servers[node].received.insert(reply, received);
-        self.step(node, Input::Request { from, request, reply });
+        self.step(node, Input::Request { from, request, reply, regard });
     }
 
     fn judge_stored(&mut self, node: usize, snapshot: &Snapshot) {

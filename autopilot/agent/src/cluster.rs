@@ -372,8 +372,14 @@ impl Transport for SharedTransport {
         self.0.local_address()
     }
 
-    fn send(&self, to: &raft::core::Peer, sequence: raft::core::Sequence, request: raft::core::Request) {
-        self.0.send(to, sequence, request);
+    fn send(
+        &self,
+        to: &raft::core::Peer,
+        sequence: raft::core::Sequence,
+        request: raft::core::Request,
+        regard: raft::core::Regard,
+    ) {
+        self.0.send(to, sequence, request, regard);
     }
 
     fn send_snapshot(
@@ -381,9 +387,10 @@ impl Transport for SharedTransport {
         to: &raft::core::Peer,
         sequence: raft::core::Sequence,
         request: raft::core::Request,
+        regard: raft::core::Regard,
         state: raft::transport::SnapshotState,
     ) {
-        self.0.send_snapshot(to, sequence, request, state);
+        self.0.send_snapshot(to, sequence, request, regard, state);
     }
 
     fn retain(&self, members: &[ServerId]) {

@@ -73,7 +73,7 @@ async fn seed_configuration(app: &App) {
     if app.store.autopilot().is_some() {
         return;
     }
-    let seed = Command::SetAutopilot { settings: app.config.autopilot.clone(), cas: Some(0) };
+    let seed = Command::SetAutopilot { settings: Box::new(app.config.autopilot.clone()), cas: Some(0) };
     if let Err(error) = app.propose(&seed).await {
         tracing::debug!(%error, "the autopilot configuration is not stored yet");
     }

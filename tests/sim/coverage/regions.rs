@@ -260,7 +260,7 @@ impl Regions {
                 let began = before.voted_for.as_ref() == Some(&moment.core.me().id) || before.leads();
                 self.enter_if("E06", began);
             }
-            Response::PreVote { term, granted: false } => self.enter_if("E08", *term > before.term),
+            Response::PreVote { term, granted: false, .. } => self.enter_if("E08", *term > before.term),
             Response::Append { success, last_log, .. } if before.leads() => {
                 let known = moment.core.follower(from);
                 self.enter_if("R09", !success && known.is_some_and(|known| known.matched.index > *last_log));

@@ -303,6 +303,10 @@ impl World {
     fn lose_for_good(&mut self, node: usize) {
         if self.is_quiet() && self.survives_without(&BTreeSet::from([node])) {
             self.retire(node);
+            if chance(&mut self.fleet.random, 200) {
+                // Nobody's application can tell what became of it.
+                self.rumour(None, node, Some(NodeStatus::Unknown), Duration::from_secs(10));
+            }
             if self.servers.len() < SERVERS_MAX {
                 let after = between(&mut self.fleet.random, Duration::ZERO, Duration::from_secs(3));
                 self.schedule(after, Event::Flying(Box::new(Flying::Spawn)));
@@ -410,7 +414,10 @@ impl World {
         let mut about = random.random_range(0..self.servers.len());
         match random.random_range(0..100) {
             0..=24 => about = node,
-            25..=64 => about = self.fleet.gone.last().copied().unwrap_or(about),
+            25..=64 => {
+                let gone: Vec<usize> = self.fleet.gone.iter().copied().collect();
+                about = if gone.is_empty() { about } else { gone[random.random_range(0..gone.len())] };
+            }
             _ => {}
         }
         let dice = random.random_range(0..100);

@@ -314,6 +314,7 @@ pub(crate) struct Explained {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Fact {
+    pub(crate) topic: String,
     pub(crate) code: String,
     pub(crate) text: String,
 }

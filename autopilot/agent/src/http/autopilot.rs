@@ -45,7 +45,7 @@ pub(super) async fn configure(app: Arc<App>, call: Arc<Call>) -> Result<Reply, A
     crate::integration::config_of(&settings)
         .validate()
         .map_err(|error| ApiError::Bad(format!("Error parsing autopilot config: {error}")))?;
-    let outcome = app.propose(&Command::SetAutopilot { settings, cas }).await?;
+    let outcome = app.propose(&Command::SetAutopilot { settings: Box::new(settings), cas }).await?;
     Ok(Reply::json(&call, &(outcome == Outcome::Applied)))
 }
 

@@ -122,7 +122,7 @@ pub enum Command {
     /// Replace the autopilot configuration.
     SetAutopilot {
         /// The new one.
-        settings: AutopilotSettings,
+        settings: Box<AutopilotSettings>,
         /// Only when it was last changed at this index; 0: only when there is none yet.
         cas: Option<u64>,
     },
@@ -295,9 +295,11 @@ impl Command {
             DELETE => Self::Delete { key: reader.text("key", KEY_BYTES_MAX)?, cas: reader.cas()? },
             DELETE_PREFIX => Self::DeletePrefix { prefix: reader.text("prefix", KEY_BYTES_MAX)? },
             SET_AUTOPILOT_PLAIN => {
-                Self::SetAutopilot { settings: reader.plain_settings()?, cas: reader.cas()? }
+                Self::SetAutopilot { settings: Box::new(reader.plain_settings()?), cas: reader.cas()? }
             }
-            SET_AUTOPILOT => Self::SetAutopilot { settings: reader.settings()?, cas: reader.cas()? },
+            SET_AUTOPILOT => {
+                Self::SetAutopilot { settings: Box::new(reader.settings()?), cas: reader.cas()? }
+            }
             KEEP_LEDGER => {
                 Self::KeepLedger { ledger: reader.bytes("ledger", LEDGER_BYTES_MAX)?, unix_ms: reader.u64()? }
             }
@@ -466,15 +468,15 @@ mod tests {
             Command::Delete { key: "a".into(), cas: None },
             Command::Delete { key: "a".into(), cas: Some(9) },
             Command::DeletePrefix { prefix: String::new() },
-            Command::SetAutopilot { settings: AutopilotSettings::default(), cas: Some(3) },
+            Command::SetAutopilot { settings: Box::default(), cas: Some(3) },
             Command::KeepOut { id: "id-1".into(), generation: 1_795_183_351_665 },
             Command::SetAutopilot {
-                settings: AutopilotSettings {
+                settings: Box::new(AutopilotSettings {
                     redundancy_zone_tag: "zone".into(),
                     cleanup_dead_servers: false,
                     removal: RemovalPolicy { only_when_replaced: true, ..RemovalPolicy::default() },
                     ..AutopilotSettings::default()
-                },
+                }),
                 cas: None,
             },
             Command::KeepLedger { ledger: Bytes::from_static(b"{}"), unix_ms: 1_795_183_351_665 },
@@ -490,7 +492,7 @@ mod tests {
 
     #[test]
     fn settings_of_earlier_versions_are_read_and_get_the_default_groups() {
-        let settings = AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() };
+        let settings = Box::new(AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() });
         let mut bytes = BytesMut::from(&[FORMAT, SET_AUTOPILOT_PLAIN][..]);
         put_plain_settings(&mut bytes, &settings);
         put_cas(&mut bytes, Some(7));

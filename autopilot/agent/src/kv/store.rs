@@ -92,7 +92,7 @@ impl State {
                 }
                 Outcome::Applied
             }
-            Command::SetAutopilot { settings, cas } => self.set_autopilot(index, settings, cas),
+            Command::SetAutopilot { settings, cas } => self.set_autopilot(index, *settings, cas),
             Command::KeepLedger { ledger, unix_ms } => {
                 self.ledger = Some(KeptLedger { ledger, unix_ms });
                 Outcome::Applied
@@ -550,7 +550,7 @@ mod tests {
         run(&mut machine, 3, &put("a", "1", None));
         run(&mut machine, 4, &put("b/c", "2", None));
         run(&mut machine, 5, &Command::Delete { key: "a".into(), cas: None });
-        let settings = AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() };
+        let settings = Box::new(AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() });
         run(&mut machine, 6, &Command::SetAutopilot { settings, cas: Some(0) });
         run(&mut machine, 7, &Command::KeepOut { id: "id-1".into(), generation: 50 });
         run(&mut machine, 8, &Command::KeepLedger { ledger: "what it knew".into(), unix_ms: 9 });
@@ -572,7 +572,7 @@ mod tests {
         // Settings without groups: the record before the end of the file of such a server.
         let mut bytes = SNAPSHOT_MAGIC.to_vec();
         let mut checksum = crc32fast::Hasher::new();
-        let plain = Command::SetAutopilot { settings: AutopilotSettings::default(), cas: None }.encode();
+        let plain = Command::SetAutopilot { settings: Box::default(), cas: None }.encode();
         let groups = plain.windows(10).position(|part| part == b"{\"health\":").expect("JSON");
         let mut record = BytesMut::new();
         record.put_u8(RECORD_AUTOPILOT_PLAIN);
