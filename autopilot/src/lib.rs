@@ -142,7 +142,7 @@ pub mod testing;
 
 pub use core::{
     CoolDown, Explanation, Fact, Inputs, KnownServers, Mode, News, Proposal, ProposedStep, Record,
-    ReplayedRound, Round, Takeover, Topic, explain, replay, safe_to_stop,
+    ReplayedRound, Round, Spare, Takeover, Topic, explain, replay, safe_to_stop,
 };
 #[cfg(feature = "tokio")]
 pub use driver::{

@@ -5,6 +5,7 @@ mod autopilot;
 mod catalogue;
 mod elections;
 mod follower_reads;
+mod identity;
 mod joint;
 mod leases;
 mod membership;

@@ -7,12 +7,13 @@
 //!
 //! Read in this order: [`options`], [`world`], [`server`], [`clock`], [`network`], [`disk`], [`nemesis`], [`workload`],
 //! [`register`], [`pilot`], [`check`], [`linearizable`], [`spec`], [`mutant`], [`swarm`],
-//! [`shrink`].
+//! [`shrink`], [`coverage`].
 //!
 //! **Not here.** Threads, sockets and files: the tests in `tests/live` use real ones.
 
 pub mod check;
 pub mod clock;
+pub mod coverage;
 pub mod disk;
 pub mod linearizable;
 pub mod machine;

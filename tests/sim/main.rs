@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use simulation::coverage::regions::REGIONS;
 use simulation::mutant::Mutant;
 use simulation::options::Options;
 use simulation::shrink::{Less, Shrunk, shrink};
@@ -177,6 +178,14 @@ fn print_totals(totals: &Totals, seconds: f64) {
     println!();
     for (name, count) in &totals.coverage {
         println!("{count:>12}  {name}");
+    }
+    println!("\nseeds that enter each region of the fault catalogue:");
+    let seeds = |region| totals.regions.get(region).copied().unwrap_or(0);
+    for (region, what) in REGIONS {
+        println!("{:>12}  {region} {what}", seeds(region));
+    }
+    for (region, what) in REGIONS.iter().filter(|(region, _)| seeds(region) == 0) {
+        println!("not entered: {region} {what}");
     }
     let events = totals.events;
     let virtual_seconds = totals.time.as_secs_f64();

@@ -43,6 +43,7 @@ impl World {
     pub(crate) fn fault(&mut self) {
         let skipped = self.nemesis.begins(&self.options);
         let every = self.options.fault_every;
+        self.note_mended();
         let next = every.mul_f64(self.nemesis.random.random_range(0.1..2.0));
         self.schedule(next, Event::Fault);
         if skipped {
@@ -90,13 +91,24 @@ impl World {
             }
             91 => self.fail_disk_for(node, lasts),
             92..=93 => self.doom_disk_for(node, lasts),
-            94..=95 => self.rot(node, lasts),
+            94 => self.rot(node, lasts),
+            95 => self.wipe_for(node, lasts),
             _ => {
                 self.cover("bursts of loss");
                 self.network.loss = 400;
                 self.schedule(lasts, Event::Mend);
             }
         }
+    }
+
+    /// A server comes back under its id with an empty disk (D12). What was on its way to the old process is gone by then.
+    fn wipe_for(&mut self, node: usize, lasts: Duration) {
+        if self.servers[node].lost || !self.can_wipe(node) {
+            return;
+        }
+        self.wipe(node);
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
     }
 
     fn crash_for(&mut self, node: usize, lasts: Duration) {
@@ -179,6 +191,7 @@ impl World {
 
     fn pause(&mut self, node: usize, lasts: Duration) {
         self.cover("pauses");
+        self.regions.pauses(&self.servers[node], self.options.config.lease_reads);
         self.servers[node].paused_until = self.now + lasts;
     }
 

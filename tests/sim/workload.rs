@@ -115,6 +115,7 @@ impl Workload {
     pub(crate) fn hears(&mut self, core: &raft::core::RaftCore, input: &Input, node: usize) {
         match input {
             Input::Change { request, expected: Some(expected), .. }
+            | Input::AddVoter { request, expected: Some(expected), .. }
             | Input::ChangeMembership { request, expected: Some(expected), .. }
                 if *expected != core.configuration_index() =>
             {
@@ -129,7 +130,10 @@ impl Workload {
 
     /// Takes back a change of members that no server has heard of yet. False for anything else.
     pub(crate) fn withdraws(&mut self, input: &Input) -> bool {
-        let (Input::Change { request, .. } | Input::ChangeMembership { request, .. }) = input else {
+        let (Input::Change { request, .. }
+        | Input::AddVoter { request, .. }
+        | Input::ChangeMembership { request, .. }) = input
+        else {
             return false;
         };
         self.pending.remove(request);
@@ -321,7 +325,14 @@ impl World {
         };
         let index = core.configuration_index();
         let expected = [None, Some(index), Some(index.previous())][self.workload.random.random_range(0..3)];
-        self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
+        match change {
+            ConfigurationChange::AddVoter { id, address } => {
+                self.ask(node, Asked::Change, |request| Input::AddVoter { request, id, address, expected });
+            }
+            change => {
+                self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
+            }
+        }
     }
 
     /// A change is answered once it is committed, and refused if it expects another configuration than the one in force.

@@ -37,12 +37,12 @@ pub(super) fn yardstick(inputs: &Inputs) -> Option<EntryId> {
 /// This round's measurement, or else the newest one remembered. The leader knows its own log best.
 pub(super) fn sample(
     inputs: &Inputs,
-    id: &ServerId,
+    is_me: bool,
     measured: Option<&ServerStats>,
     before: Option<&ServerMemory>,
 ) -> Sample {
     let view = &inputs.view;
-    if view.is_leader && view.id == *id {
+    if view.is_leader && is_me {
         let stats = ServerStats {
             last_contact: Some(Duration::ZERO),
             last_term: view.last.term,
@@ -57,19 +57,20 @@ pub(super) fn sample(
     Sample { stats, at }
 }
 
-/// Judges one server. `seen` is what was seen of it before, and is brought up to date.
+/// Judges one server. `seen` is what was seen of it before, and is brought up to date; `before` tells whether anything
+/// was.
 pub(super) fn judge(
     inputs: &Inputs,
     config: &Config,
     leader: Option<EntryId>,
     status: NodeStatus,
     sample: &Sample,
-    seen: Option<ServerMemory>,
-) -> (ServerHealth, ServerMemory) {
+    seen: &mut ServerMemory,
+    before: bool,
+) -> ServerHealth {
     let now = inputs.now;
     let policy = &config.health;
-    let was_healthy = seen.as_ref().map(|seen| seen.healthy);
-    let mut seen = seen.unwrap_or_default();
+    let was_healthy = before.then_some(seen.healthy);
     let mut reasons = told(inputs, leader, status, sample);
     // An unhealthy server that was measured must do better than a healthy one.
     let percent = if was_healthy == Some(false) { policy.recovery_percent } else { 100 };
@@ -77,12 +78,12 @@ pub(super) fn judge(
         Some(HealthReason::NoStats { .. }) => Vec::new(),
         _ => {
             let broken = measured(config, leader, &sample.stats, percent);
-            note_sample(&mut seen, policy, inputs, !broken.is_empty());
+            note_sample(seen, policy, inputs, !broken.is_empty());
             broken
         }
     };
     let mut doubts = Vec::new();
-    if let Some(reason) = outvoted(&seen, policy, was_healthy, broken.is_empty()) {
+    if let Some(reason) = outvoted(seen, policy, was_healthy, broken.is_empty()) {
         reasons.extend(reason);
         reasons.extend(broken);
     } else if reasons.is_empty() {
@@ -99,10 +100,10 @@ pub(super) fn judge(
     // A leader that has lost its place says nothing about the others.
     let turned_bad =
         was_healthy == Some(true) && !healthy && !matches!(reasons.first(), Some(HealthReason::NoLeader));
-    flaps::update(&mut seen, policy, now, turned_bad);
+    flaps::update(seen, policy, now, turned_bad);
     seen.healthy = healthy;
     seen.proven |= healthy;
-    (ServerHealth { healthy, stable_since: seen.since, reasons, doubts }, seen)
+    ServerHealth { healthy, stable_since: seen.since, reasons, doubts }
 }
 
 /// What counts at once: without a leader, by the word of the application, or without a measurement.

@@ -39,7 +39,7 @@ pub(super) fn wishes(
     let Changes { promotions, demotions, leader } = &changes;
     let promotions = judge(input.state, policy, Action::Promote, promotions, |policy, server| {
         if !policy.may_vote(server) {
-            let (promoter, node_type) = (policy.name().to_owned(), server.node_type.clone());
+            let (promoter, node_type) = (policy.name().clone(), server.node_type.clone());
             return Err(Reason::NeverVotes { promoter, node_type });
         }
         free(inputs, server)?;
@@ -104,7 +104,7 @@ fn judge(
             candidates.push(Candidate::refused(id, action, fault));
             continue;
         };
-        let why = Reason::Policy { promoter: policy.name().to_owned(), text: wish.reason.clone() };
+        let why = Reason::Policy { promoter: policy.name().clone(), text: wish.reason.clone() };
         let judged = rule(policy, server).map(|step| (step, why));
         candidates.push(Candidate { server: id.clone(), action, judged });
     }

@@ -14,8 +14,8 @@ pub(super) fn stable_size(inputs: &Inputs, state: &State) -> Option<usize> {
         return before;
     }
     let voters = state.voters.len();
-    let mut servers = state.servers.values().filter(|server| server.is_voter());
-    let all_stable = voters > 0 && servers.all(|server| server.is_stable(inputs.now));
+    let stable = |id| state.server(id).is_some_and(|server| server.is_stable(inputs.now));
+    let all_stable = voters > 0 && state.voters.iter().all(stable);
     match before {
         _ if all_stable => Some(voters),
         Some(before) => Some(before.min(voters)),

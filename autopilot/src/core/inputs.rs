@@ -113,3 +113,13 @@ pub struct News {
     /// Why.
     pub reason: Reason,
 }
+
+/// What an earlier round left behind and nobody needs any more. It is filled again instead of allocated; what it says is
+/// not looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Spare {
+    /// A state, of any round.
+    pub state: State,
+    /// A memory, of any round.
+    pub memory: Memory,
+}

@@ -4,12 +4,18 @@ use raft_types::ServerId;
 
 use super::inputs::{Inputs, News};
 use super::{orders, suspend};
-use crate::model::{EventKind, Memory, Plan, Reason, Refusal, State, Verdict};
+use crate::model::{EventKind, Memory, Plan, Reason, Refusal, ServerState, State, Verdict};
 
 /// Compares the round with the one before, and notes in `memory` what has been told.
-pub(super) fn news(inputs: &Inputs, state: &State, plan: &Plan, memory: &mut Memory) -> Vec<News> {
-    let mut news = Vec::new();
-    health(inputs, state, &mut news);
+/// `turns` are those of health.
+pub(super) fn news(
+    inputs: &Inputs,
+    state: &State,
+    plan: &Plan,
+    memory: &mut Memory,
+    turns: Vec<News>,
+) -> Vec<News> {
+    let mut news = turns;
     let suspended = |memory: &Memory| suspend::reason(memory.suspended, inputs.now);
     if let (None, Some(reason)) = (suspended(&inputs.memory), suspended(memory)) {
         let server = state.leader.clone().unwrap_or_else(|| inputs.view.id.clone());
@@ -25,20 +31,13 @@ pub(super) fn news(inputs: &Inputs, state: &State, plan: &Plan, memory: &mut Mem
     news
 }
 
-fn health(inputs: &Inputs, state: &State, news: &mut Vec<News>) {
-    let mut before = inputs.memory.servers.iter().peekable();
-    for server in state.servers.values() {
-        while before.next_if(|(id, _)| **id < server.id).is_some() {}
-        let was = before.next_if(|(id, _)| **id == server.id).map(|(_, seen)| seen.healthy);
-        if was.is_none_or(|was| was == server.health.healthy) {
-            continue;
-        }
-        let (what, reason) = match server.health.reasons.first() {
-            None => (EventKind::BecameHealthy, Reason::Healthy),
-            Some(reason) => (EventKind::BecameUnhealthy, Reason::Health(reason.clone())),
-        };
-        news.push(News { what, server: server.id.clone(), reason });
-    }
+/// A turn of health.
+pub(super) fn turn(server: &ServerState) -> News {
+    let (what, reason) = match server.health.reasons.first() {
+        None => (EventKind::BecameHealthy, Reason::Healthy),
+        Some(reason) => (EventKind::BecameUnhealthy, Reason::Health(reason.clone())),
+    };
+    News { what, server: server.id.clone(), reason }
 }
 
 /// A refusal is told once, and again when its reason is another.

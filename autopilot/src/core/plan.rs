@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_types::ServerId;
+use raft_types::{ServerId, Time};
 
 use super::candidates::Candidate;
 use super::inputs::{CoolDown, Inputs, Mode};
@@ -126,21 +126,24 @@ fn cooling_down(inputs: &Inputs, cool: &CoolDown) -> Reason {
     Reason::CoolDown { left: cool.until.since(inputs.now), error: cool.error.clone() }
 }
 
-/// Why each server does not vote yet, in the order of the servers.
+/// Writes down why each server does not vote yet; returns when the first of them may, by the passing of time.
 pub(super) fn blocked(
     inputs: &Inputs,
-    state: &State,
+    servers: &mut BTreeMap<ServerId, ServerState>,
     safety: &Safety<'_>,
     plan: &Plan,
     policy: &mut Policy<'_>,
-) -> Vec<Option<BlockedBy>> {
+) -> Option<Time> {
     let promotions = plan.decisions.iter().filter(|decision| decision.action == Action::Promote);
     // The first decision about a server stands; a repeated name is only a complaint.
     let decided: BTreeMap<&ServerId, &Decision> = promotions.rev().map(|d| (&d.server, d)).collect();
-    let servers = state.servers.values();
-    servers
-        .map(|server| blocked_by(inputs, safety, decided.get(&server.id).copied(), policy, server))
-        .collect()
+    let mut first = None;
+    for server in servers.values_mut().filter(|server| !server.is_voter()) {
+        server.blocked_by = blocked_by(inputs, safety, decided.get(&server.id).copied(), policy, server);
+        let earliest = server.blocked_by.as_ref().and_then(|blocked| blocked.earliest);
+        first = first.into_iter().chain(earliest.filter(|at| *at > inputs.now)).min();
+    }
+    first
 }
 
 fn blocked_by(
@@ -158,7 +161,7 @@ fn blocked_by(
         return without_time(Reason::IsStaging);
     }
     if !policy.may_vote(server) {
-        let (promoter, node_type) = (policy.name().to_owned(), server.node_type.clone());
+        let (promoter, node_type) = (policy.name().clone(), server.node_type.clone());
         return without_time(Reason::NeverVotes { promoter, node_type });
     }
     if let Some(reason) = server.health.reasons.first() {
@@ -169,7 +172,7 @@ fn blocked_by(
         return Some(BlockedBy { reason, earliest: Some(server.stable_at) });
     }
     let Some(decided) = decided else {
-        return without_time(Reason::NotWanted { promoter: policy.name().to_owned() });
+        return without_time(Reason::NotWanted { promoter: policy.name().clone() });
     };
     let reason = match (&decided.verdict, &decided.reason) {
         (Verdict::Chosen, _) => Reason::NextRound,

@@ -46,9 +46,12 @@ pub(super) fn removals(
     input: &PromoterInput<'_>,
     safety: &Safety<'_>,
     policy: &mut Policy<'_>,
+    somebody_dead: bool,
 ) -> Vec<Removal> {
     let state = input.state;
-    let dead = dead(state);
+    // Nobody has to be looked for where everybody is alive.
+    let suspects = state.servers.values().take_while(|_| somebody_dead);
+    let dead = if somebody_dead { dead(state) } else { DeadServers::new() };
     let general = General {
         doubt: application_doubt(inputs, state),
         switched_off: inputs.mode != Mode::Prune
@@ -62,7 +65,7 @@ pub(super) fn removals(
             removals.push(judge(inputs, input, safety, policy, &general, server, *class));
         }
     }
-    for server in state.servers.values().filter(|s| s.node_status == NodeStatus::Unknown) {
+    for server in suspects.filter(|s| s.node_status == NodeStatus::Unknown) {
         removals.push(refused(&server.id, Reason::StatusUnknown));
     }
     let is_dead = |id: &ServerId| dead.values().any(|ids| ids.contains(id));
@@ -143,7 +146,7 @@ fn may_go(
         return Err(policy.wrong("it panicked when asked whom to keep"));
     };
     if let Some(text) = keep.get(&server.id) {
-        return Err(Reason::KeptByPolicy { promoter: policy.name().to_owned(), text: text.clone() });
+        return Err(Reason::KeptByPolicy { promoter: policy.name().clone(), text: text.clone() });
     }
     // Whoever works on it knows that it is down.
     orders::maintenance(inputs, Some(&server.id)).map_or(Ok(()), Err)

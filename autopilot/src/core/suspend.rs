@@ -3,15 +3,14 @@
 //! A leader that stood still for a while, or whose network failed, finds everybody silent, and it is itself the one
 //! that is ill. It waits until it has looked around again.
 
-use std::time::Duration;
-
 use raft_types::Time;
 
+use super::compose::Tally;
 use super::inputs::Inputs;
 use crate::model::{Config, HealthReason, Reason, ServerState, State, Suspension, SuspensionCause};
 
 /// The suspension that holds from this round on, if any.
-pub(super) fn judge(inputs: &Inputs, config: &Config, state: &State) -> Option<Suspension> {
+pub(super) fn judge(inputs: &Inputs, config: &Config, state: &State, tally: &Tally) -> Option<Suspension> {
     let span = config.health.suspension;
     if span.is_zero() {
         return None;
@@ -19,7 +18,7 @@ pub(super) fn judge(inputs: &Inputs, config: &Config, state: &State) -> Option<S
     let before = inputs.memory.suspended.filter(|suspension| suspension.until > inputs.now);
     let cause = if stood_still(inputs) {
         SuspensionCause::TimeGap
-    } else if inputs.view.is_leader && cut_off(inputs, config, state, span) {
+    } else if inputs.view.is_leader && cut_off(state, tally) {
         SuspensionCause::CutOff
     } else {
         return before;
@@ -36,23 +35,23 @@ fn stood_still(inputs: &Inputs) -> bool {
         .is_some_and(|last| inputs.now < last || inputs.now.since(last) > inputs.stats_age_max)
 }
 
-/// Too few voters are in contact for a quorum, or most of the other members fell silent within the last `span`.
-fn cut_off(inputs: &Inputs, config: &Config, state: &State, span: Duration) -> bool {
-    let limit = config.last_contact_threshold;
-    let in_contact = |server: &&ServerState| {
-        server.stats.last_contact.is_some_and(|contact| contact <= limit)
-            && server.stats_at.is_some_and(|at| inputs.now.since(at) <= inputs.stats_age_max)
-    };
-    let voters = state.servers.values().filter(|server| server.is_voter());
-    if voters.filter(in_contact).count() < state.quorum {
-        return true;
-    }
-    let others = || state.servers.values().filter(|server| server.id != inputs.view.id);
-    let fell_silent = |server: &&ServerState| {
-        let recently = inputs.now.since(server.health.stable_since) < span;
-        !server.health.healthy && recently && server.health.reasons.iter().any(is_silence)
-    };
-    others().filter(fell_silent).count() * 2 > others().count()
+/// Too few voters are in contact for a quorum, or most of the other members fell silent lately.
+fn cut_off(state: &State, tally: &Tally) -> bool {
+    let others = state.servers.len().saturating_sub(1);
+    tally.hearing < state.quorum || tally.silent * 2 > others
+}
+
+/// Whether the leader hears from it.
+pub(super) fn in_contact(inputs: &Inputs, config: &Config, server: &ServerState) -> bool {
+    server.stats.last_contact.is_some_and(|contact| contact <= config.last_contact_threshold)
+        && server.stats_at.is_some_and(|at| inputs.now.since(at) <= inputs.stats_age_max)
+}
+
+/// Whether another server than this one fell silent within the span of a suspension.
+pub(super) fn fell_silent(inputs: &Inputs, config: &Config, server: &ServerState) -> bool {
+    let health = &server.health;
+    let recently = inputs.now.since(health.stable_since) < config.health.suspension;
+    recently && health.reasons.iter().any(is_silence) && server.id != inputs.view.id
 }
 
 const fn is_silence(reason: &HealthReason) -> bool {

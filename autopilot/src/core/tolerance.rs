@@ -2,30 +2,42 @@
 
 use std::collections::BTreeMap;
 
-use raft_types::ServerId;
+use super::inputs::Inputs;
+use super::orders;
+use super::policy::Policy;
+use crate::model::{DomainState, DomainTolerance, State};
 
-use crate::model::{DomainState, DomainTolerance, ServerState, State};
-
-/// The tolerance by domain; `None` where no member is in one.
-pub(super) fn by_domain(
+/// How many members stand by, and the tolerance by domain; `None` where no member is in one.
+pub(super) fn judge(
+    inputs: &Inputs,
     state: &State,
-    mut domain_of: impl FnMut(&ServerState) -> Option<String>,
-    mut stands_by: impl FnMut(&ServerState) -> bool,
-) -> Option<DomainTolerance> {
+    policy: &mut Policy<'_>,
+) -> (usize, Option<DomainTolerance>) {
     let mut domains: BTreeMap<String, DomainState> = BTreeMap::new();
-    let mut alone: Vec<&ServerId> = Vec::new();
+    let (mut alone, mut standbys) = (0, 0);
     for server in state.servers.values() {
-        let Some(name) = domain_of(server) else {
-            if server.is_healthy_voter() {
-                alone.push(&server.id);
-            }
+        let stands_by = !server.is_voter()
+            && server.health.healthy
+            && orders::held_back(inputs, &server.id).is_none()
+            && policy.may_vote(server);
+        standbys += usize::from(stands_by);
+        let Some(name) = policy.failure_domain(server) else {
+            alone += usize::from(server.is_healthy_voter());
             continue;
         };
         let domain = domains.entry(name).or_default();
         domain.voters += usize::from(server.is_voter());
         domain.healthy_voters += usize::from(server.is_healthy_voter());
-        domain.standbys += usize::from(!server.is_voter() && server.health.healthy && stands_by(server));
+        domain.standbys += usize::from(stands_by);
     }
+    (standbys, by_domain(state, domains, alone))
+}
+
+fn by_domain(
+    state: &State,
+    mut domains: BTreeMap<String, DomainState>,
+    alone: usize,
+) -> Option<DomainTolerance> {
     if domains.is_empty() {
         return None;
     }
@@ -35,7 +47,7 @@ pub(super) fn by_domain(
     }
     // Only a domain with healthy voters can take any away.
     let mut sizes: Vec<usize> = domains.values().map(|domain| domain.healthy_voters).collect();
-    sizes.extend(alone.iter().map(|_| 1));
+    sizes.extend(std::iter::repeat_n(1, alone));
     sizes.retain(|size| *size > 0);
     sizes.sort_unstable();
     let best = lost(healthy, state.quorum, sizes.iter());

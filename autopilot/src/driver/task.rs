@@ -13,7 +13,7 @@ use super::command::Request;
 use super::gather::Ports;
 use super::handle::{Shared, Status};
 use super::propose::Records;
-use crate::core::{Gathered, Inputs, Mode, News, Round, Run, everybody_answered};
+use crate::core::{Gathered, Inputs, Mode, News, Round, Run, Spare, everybody_answered};
 use crate::model::{Actor, Config, EventKind, Hand, KnownServer, Plan, State};
 use crate::ports::ClusterError;
 use crate::promoter::Promoter;
@@ -82,6 +82,7 @@ pub(super) struct Task {
     known: Vec<KnownServer>,
     /// Whether the application was asked for the ledger of an earlier leader.
     took_over: bool,
+    spare: Spare,
 }
 
 impl Task {
@@ -106,6 +107,7 @@ impl Task {
             records: Records::default(),
             known: Vec::new(),
             took_over: false,
+            spare: Spare::default(),
         }
     }
 
@@ -172,7 +174,7 @@ impl Task {
     /// Gathers, runs one round and publishes it.
     pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
         let inputs = self.inputs(mode).await?;
-        let round = Round::run(&inputs, &*self.promoter);
+        let round = Round::run_with(&inputs, &*self.promoter, std::mem::take(&mut self.spare));
         Ok(self.publish(inputs, round).await)
     }
 
@@ -234,8 +236,10 @@ impl Task {
         self.run.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);
-        self.published.state.send_replace(state.clone());
+        let overtaken = self.published.state.send_replace(state.clone());
         self.published.plan.send_replace(plan.clone());
+        // A state that nobody holds any more is filled again.
+        self.spare.state = Arc::try_unwrap(overtaken).unwrap_or_default();
         self.ports.notify(state, self.timeline.take_untold()).await;
         plan
     }

@@ -77,6 +77,33 @@ pub struct ServerMemory {
     pub progress_at: Option<Time>,
 }
 
+impl ServerMemory {
+    /// Takes over everything, and shares the names.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        share(&mut self.name, &other.name);
+        share(&mut self.version, &other.version);
+        let Self { name: _, version: _, healthy, since, credit, stats, stats_at, .. } = *other;
+        (self.healthy, self.since, self.credit) = (healthy, since, credit);
+        (self.stats, self.stats_at) = (stats, stats_at);
+        let Self { samples, sampled_at, flaps, flaps_at, flapping, proven, progress_at, .. } = *other;
+        (self.samples, self.sampled_at) = (samples, sampled_at);
+        (self.flaps, self.flaps_at, self.flapping) = (flaps, flaps_at, flapping);
+        (self.proven, self.progress_at) = (proven, progress_at);
+    }
+}
+
+/// Whether two texts are equal. Most that are compared are the very same one, which shows without reading them.
+pub(crate) fn same_text(a: &str, b: &str) -> bool {
+    std::ptr::eq(a, b) || a == b
+}
+
+/// Makes both the same shared text, without counting it again where they are.
+pub(crate) fn share<T: ?Sized>(to: &mut Arc<T>, from: &Arc<T>) {
+    if !Arc::ptr_eq(to, from) {
+        *to = Arc::clone(from);
+    }
+}
+
 /// Nothing is taken away for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Suspension {

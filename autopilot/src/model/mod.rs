@@ -31,6 +31,7 @@ pub use hand::{Actor, Hand, HandError, Instruction, Order, Pause, StopAnswer, Wi
 pub use health::{HealthReason, ServerHealth, Severity};
 pub use ledger::{Ledger, LedgerError};
 pub use memory::{Memory, Performed, Refusal, ServerMemory, Suspension};
+pub(crate) use memory::{same_text, share};
 pub use reason::{BlockedBy, Reason, SuspensionCause};
 pub use report::{
     AddServerOutcome, AppliedStep, ApplyReport, Event, EventKind, InputsHash, KeptServer, PruneReport,

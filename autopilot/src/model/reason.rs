@@ -1,6 +1,7 @@
 //! Why something was done, or was not, or not yet: a stable code, the numbers, and a sentence made in one place.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_types::{LogIndex, ServerId, Time};
@@ -16,7 +17,7 @@ pub enum Reason {
     /// The promoter wants it.
     Policy {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What it says.
         text: String,
     },
@@ -67,26 +68,26 @@ pub enum Reason {
     /// The promoter did not ask for it.
     NotWanted {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
     },
     /// The promoter says that this server must never vote.
     NeverVotes {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What it takes the server for.
         node_type: NodeType,
     },
     /// The promoter wants the dead server to stay.
     KeptByPolicy {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What it says.
         text: String,
     },
     /// The promoter asked for something that makes no sense, or panicked; this part of its answer is ignored.
     PromoterFault {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What is wrong with the answer.
         fault: String,
     },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_types::{EntryId, LogIndex, ServerAddress, ServerId, Suffrage, Term, Time};
+use raft_types::{EntryId, LogIndex, Server, ServerAddress, ServerId, Suffrage, Term, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -87,7 +87,7 @@ impl State {
     /// How many voters are healthy.
     #[must_use]
     pub fn healthy_voters_count(&self) -> usize {
-        self.servers.values().filter(|server| server.is_healthy_voter()).count()
+        self.voters.iter().filter(|id| self.server(id).is_some_and(ServerState::is_healthy_voter)).count()
     }
 }
 
@@ -139,6 +139,31 @@ pub struct ServerState {
 }
 
 impl ServerState {
+    /// A member of which nothing is known yet.
+    pub(crate) fn blank(member: &Server) -> Self {
+        Self {
+            id: member.id.clone(),
+            name: Arc::default(),
+            address: member.address.clone(),
+            version: Arc::default(),
+            meta: Metadata::default(),
+            known: false,
+            node_status: NodeStatus::Left,
+            suffrage: member.suffrage,
+            raft_state: RaftState::None,
+            joining_until: None,
+            node_type: NodeType::VOTER,
+            stats: ServerStats::default(),
+            stats_at: None,
+            health: ServerHealth::default(),
+            stable_at: Time::NEVER,
+            flapping_until: None,
+            flaps: 0,
+            blocked_by: None,
+            details: BTreeMap::new(),
+        }
+    }
+
     /// Whether it counts towards quorums.
     #[must_use]
     pub fn is_voter(&self) -> bool {

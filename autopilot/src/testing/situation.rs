@@ -88,7 +88,7 @@ impl Situation {
         let id = ServerId::from(id);
         let address = raft_types::ServerAddress::from(format!("{id}.test:8300"));
         let mut servers = view.configuration.servers().to_vec();
-        servers.push(Server { id: id.clone(), address: address.clone(), suffrage });
+        servers.push(Server { suffrage, ..Server::voter(id.clone(), address.clone()) });
         view.configuration = Configuration::new(servers);
         let stats = ServerStats {
             last_contact: Some(Duration::from_millis(10)),

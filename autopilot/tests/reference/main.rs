@@ -112,6 +112,7 @@ fn members(recorded: &Value) -> Vec<Server> {
             id: text(&member["id"]).into(),
             address: text(&member["address"]).into(),
             suffrage: if member["suffrage"] == "voter" { Suffrage::Voter } else { Suffrage::Nonvoter },
+            incarnation: raft_types::Incarnation::FOUNDER,
         })
         .collect()
 }

@@ -50,7 +50,7 @@ fn inputs(case: &Value) -> Inputs {
         let address = text(&recorded["address"]);
         let votes = matches!(raft_state(&recorded["state"]), RaftState::Leader | RaftState::Voter);
         let suffrage = if votes { Suffrage::Voter } else { Suffrage::Nonvoter };
-        members.push(Server { id: id.clone(), address: address.into(), suffrage });
+        members.push(Server { suffrage, ..Server::voter(id.clone(), address) });
         let healthy = recorded["healthy"].as_bool().unwrap();
         let stats = autopilot::ServerStats {
             last_contact: Some(if healthy { Duration::ZERO } else { Duration::from_secs(60) }),

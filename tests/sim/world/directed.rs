@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use raft::Suffrage;
-use raft::core::{Input, RaftCore, ReplyToken, Request, Role, Sequence};
+use raft::core::{Input, RaftCore, Regard, ReplyToken, Request, Role, Sequence};
 
 use super::World;
 use crate::check::liveness;
@@ -119,17 +119,27 @@ impl World {
 
     /// Hands a server a request that nobody sent, in the name of another.
     pub fn inject(&mut self, from: usize, to: usize, request: Request) {
+        self.inject_as(from, to, request, None);
+    }
+
+    /// The same, from a server that says what it takes the receiver for.
+    pub fn inject_as(&mut self, from: usize, to: usize, request: Request, regard: Option<Regard>) {
         if !matches!(request, Request::TimeoutNow { .. }) {
             // The specification knows only what servers say.
             self.specification.stop();
         }
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
-        let received =
-            Received { from, epoch: u64::MAX, sequence: Sequence(u64::MAX), request: request.clone() };
+        let received = Received {
+            from,
+            epoch: u64::MAX,
+            sequence: Sequence(u64::MAX),
+            request: request.clone(),
+            regard,
+        };
         let from = self.servers[from].peer.clone();
         self.servers[to].received.insert(reply, received);
-        self.step(to, Input::Request { from, request, reply });
+        self.step(to, Input::Request { from, request, reply, regard });
     }
 
     /// Lets everything arrive that was kept back, however old it is by now.

@@ -10,6 +10,7 @@ impl World {
     /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
     /// leader, if it is one. In half of the seeds.
     pub(super) fn lose_one(&mut self) {
+        self.note_mended();
         if self.options.seed.is_multiple_of(2) || self.options.autopilot.is_some() {
             return;
         }
