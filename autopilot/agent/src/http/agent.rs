@@ -181,6 +181,8 @@ pub(super) async fn events(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiE
     })?;
     let mut news = app.events.watch();
     let mut leaders = app.supervisor.changes();
+    // Only a change from here on is news.
+    leaders.mark_unchanged();
     let come = async {
         while look().is_empty() {
             tokio::select! {
