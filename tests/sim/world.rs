@@ -11,6 +11,7 @@ mod identity;
 mod operator;
 mod perform;
 mod report;
+mod watched;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,7 +23,7 @@ use rand::RngExt;
 
 use crate::check::{Checks, Step, Verdict, stability};
 use crate::clock::Clock;
-use crate::coverage::{Before, Moment, Regions};
+use crate::coverage::{Before, Regions};
 use crate::disk::Start;
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;
@@ -32,7 +33,7 @@ use crate::options::Options;
 use crate::pilot::Fleet;
 use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
-use crate::spec::trace::{self, Heard, Made, Trace};
+use crate::spec::trace::{self, Heard, Trace};
 use crate::workload::Workload;
 
 pub use event::Event;
@@ -511,19 +512,6 @@ impl World {
             self.judge("contact", verdict);
         }
         self.judge("specification", specified);
-    }
-
-    fn enter_regions(&mut self, node: usize, before: Before, input: &Input, effects: &[raft::core::Effect]) {
-        let Self { now, servers, network, options, regions, .. } = self;
-        let (now, Some(core)) = (*now, &servers[node].core) else { return };
-        regions.steps(&Moment { now, node, before, input, core, effects, servers, network, options });
-    }
-
-    /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
-    /// exactly what is wrong.
-    fn specify(&mut self, node: usize, heard: &Heard, effects: &[raft::core::Effect]) -> Verdict {
-        let SimServer { core: Some(core), received, .. } = &self.servers[node] else { return Ok(()) };
-        self.specification.stepped(heard, &Made { node, core, effects, received })
     }
 
     fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {

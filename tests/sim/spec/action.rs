@@ -224,6 +224,14 @@ impl Action {
                 need(members.agreed(rules, has), "it takes votes of a majority of every electorate")
             }
             Self::StepDown { .. } => need(server.role != Role::Follower, "it follows already"),
+            _ => self.enabled_on_logs(state, rules),
+        }
+    }
+
+    /// The same for what is not about terms and votes.
+    fn enabled_on_logs(self, state: &State, rules: Rules) -> Result<(), Refusal> {
+        let server = &state.servers[self.node()];
+        match self {
             Self::ClientRequest { .. } => need(server.role == Role::Leader, "only a leader appends"),
             Self::ChangeConfiguration { members, .. } => may_change(server, members, rules),
             Self::LeaveJoint { .. } => {
@@ -279,12 +287,13 @@ impl Action {
                 let pending = server.disk.as_ref().map_or(0, |disk| disk.unsynced.len());
                 need(kept <= pending, "a crash keeps no more than there was")
             }
+            _ => Ok(()),
         }
     }
 
     /// Lets it happen. Call [`Action::enabled`] first.
     pub fn apply(self, state: &mut State) {
-        let State { servers, sent, decided, decided_in, .. } = state;
+        let State { servers, sent, .. } = state;
         let server = &mut servers[self.node()];
         match self {
             Self::Bootstrap { members, .. } => {
@@ -318,6 +327,14 @@ impl Action {
             }
             Self::BecomeLeader { .. } => server.role = Role::Leader,
             Self::StepDown { .. } => server.role = Role::Follower,
+            _ => self.apply_to_logs(state),
+        }
+    }
+
+    fn apply_to_logs(self, state: &mut State) {
+        let State { servers, sent, decided, decided_in, .. } = state;
+        let server = &mut servers[self.node()];
+        match self {
             Self::ClientRequest { content, .. } => {
                 server.append(Entry { term: server.term, content: Content::Plain(content) });
             }
@@ -372,6 +389,7 @@ impl Action {
                 server.commit = through;
             }
             Self::Restart { kept, .. } => restart(server, decided, kept),
+            _ => {}
         }
     }
 }
