@@ -11,7 +11,14 @@ use super::Arguments;
 /// Searches, and prints how far it came and what it found.
 pub(crate) fn explore_within(arguments: &Arguments) -> Result<bool, String> {
     arguments.known(&[
-        "--servers", "--changes", "--terms", "--log", "--single", "--without", "--states", "--threads",
+        "--servers",
+        "--changes",
+        "--terms",
+        "--log",
+        "--single",
+        "--without",
+        "--states",
+        "--threads",
     ])?;
     let count = |name, default| arguments.number(name, default);
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u64;
@@ -40,14 +47,17 @@ pub(crate) fn explore_within(arguments: &Arguments) -> Result<bool, String> {
     if let Some(violation) = &outcome.violation {
         print_violation(violation);
     }
-    let said = if outcome.exhausted { "every state within the bounds was seen" } else { "not every state was seen" };
+    let said =
+        if outcome.exhausted { "every state within the bounds was seen" } else { "not every state was seen" };
     println!("{} states, {said}", outcome.progress.states);
     Ok(outcome.violation.is_none() && outcome.exhausted)
 }
 
 fn print_progress(progress: &Progress, seconds: f64) {
     let Progress { depth, states, steps, frontier } = progress;
-    println!("depth {depth:>3}: {states:>11} states, {steps:>12} steps, {frontier:>9} to go on from, {seconds:>7.1} s");
+    println!(
+        "depth {depth:>3}: {states:>11} states, {steps:>12} steps, {frontier:>9} to go on from, {seconds:>7.1} s"
+    );
 }
 
 fn print_violation(violation: &Violation) {

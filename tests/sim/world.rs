@@ -11,7 +11,7 @@ mod operator;
 mod perform;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
@@ -106,8 +106,8 @@ pub struct World {
     hash: u64,
     next_token: u64,
     faults: bool,
-    /// A server that stays dead when the faults end.
-    lost: Option<usize>,
+    /// Servers that stay dead or cut off when the faults end.
+    broken: BTreeSet<usize>,
     snapshots_sent: BTreeMap<usize, u64>,
 }
 
@@ -150,7 +150,7 @@ impl World {
             events: 0,
             hash: options.seed,
             next_token: 0,
-            lost: None,
+            broken: BTreeSet::new(),
             snapshots_sent: BTreeMap::new(),
             faults: !options.fault_every.is_zero(),
             servers: Vec::new(),
@@ -197,7 +197,7 @@ impl World {
             self.advance();
         }
         if self.failure.is_none() {
-            self.lose_one();
+            self.choose_ending();
             self.heal();
             self.settle();
         }
@@ -300,8 +300,8 @@ impl World {
                 }
             }
             Event::Restart { node, epoch } => {
-                if self.servers[node].epoch == epoch && !self.servers[node].is_up() && self.lost != Some(node)
-                {
+                let dead = self.servers[node].epoch == epoch && !self.servers[node].is_up();
+                if dead && !self.broken.contains(&node) {
                     self.start(node);
                 }
             }

@@ -186,8 +186,14 @@ impl Action {
         let server = &state.servers[self.node()];
         match self {
             Self::Bootstrap { members, .. } => {
-                need(server.log.is_empty() && server.term == Term(0), "only an empty server is bootstrapped")?;
-                need(state.first.is_none_or(|first| first == members), "all start with the same configuration")
+                need(
+                    server.log.is_empty() && server.term == Term(0),
+                    "only an empty server is bootstrapped",
+                )?;
+                need(
+                    state.first.is_none_or(|first| first == members),
+                    "all start with the same configuration",
+                )
             }
             Self::Timeout { node } => {
                 need(server.role != Role::Leader, "a leader does not campaign")?;
@@ -237,7 +243,9 @@ impl Action {
                 may_append(state, server, term, after, through, commit)
             }
             Self::Acknowledge { node, through } => {
-                let Some(led) = state.sent.led.get(&server.term) else { return Err("its term has no leader") };
+                let Some(led) = state.sent.led.get(&server.term) else {
+                    return Err("its term has no leader");
+                };
                 let equal = match through.checked_sub(1) {
                     None => true,
                     Some(at) => match (led.log.get(at), state.durable_log(node).get(at)) {
@@ -258,7 +266,10 @@ impl Action {
             }
             Self::InstallSnapshot { term, through, .. } => {
                 let Some(led) = state.sent.led.get(&term) else { return Err("nobody sent that snapshot") };
-                need(term == server.term && server.role != Role::Leader, "it follows the leader of its term")?;
+                need(
+                    term == server.term && server.role != Role::Leader,
+                    "it follows the leader of its term",
+                )?;
                 need(through <= led.commit, "a leader sends what it knows to be committed")?;
                 need(through > server.commit, "an older snapshot changes nothing")?;
                 let stored = server.disk.as_ref().is_none_or(|disk| disk.snapshot >= through);
@@ -318,7 +329,8 @@ impl Action {
                 server.append(Entry { term: server.term, content: Content::Members(members) });
             }
             Self::AppendEntries { node } => {
-                let led = sent.led.entry(server.term).or_insert_with(|| Led { leader: node, ..Led::default() });
+                let led =
+                    sent.led.entry(server.term).or_insert_with(|| Led { leader: node, ..Led::default() });
                 if led.leader == node {
                     led.log.extend_from_slice(&server.log[led.log.len()..]);
                     led.commit = led.commit.max(server.commit);
@@ -415,7 +427,8 @@ fn may_append(
     let Some(led) = state.sent.led.get(&term) else { return Err("nobody sent that") };
     need(after <= through && through <= led.log.len(), "the leader did not send these entries")?;
     need(term == server.term && server.role != Role::Leader, "it follows the leader of its term")?;
-    let fits = after == 0 || server.log.get(after - 1).map(|e| e.term) == led.log.get(after - 1).map(|e| e.term);
+    let fits =
+        after == 0 || server.log.get(after - 1).map(|e| e.term) == led.log.get(after - 1).map(|e| e.term);
     need(fits, "its log does not hold the entry before the first one")?;
     let bound = led.commit.min(through);
     need(commit <= bound.max(server.commit), "more is committed than was compared, or than the leader said")

@@ -179,7 +179,9 @@ fn beginning(servers: usize, members: usize) -> State {
 
 /// The states with which a search begins: every number of members.
 fn beginnings(bounds: &Bounds) -> Vec<Place> {
-    (1..=bounds.servers).map(|members| Place { state: beginning(bounds.servers, members), changes: 0 }).collect()
+    (1..=bounds.servers)
+        .map(|members| Place { state: beginning(bounds.servers, members), changes: 0 })
+        .collect()
 }
 
 /// Looks at every state within the bounds, or at all until one breaks an invariant. The first configuration may have any

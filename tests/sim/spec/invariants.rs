@@ -41,7 +41,8 @@ fn election_safety(state: &State) -> Option<String> {
 
 /// Entries with the same index and term have the same content and the same entries before them.
 fn log_matching(state: &State) -> Option<String> {
-    let logs = || state.servers.iter().map(|server| &server.log).chain(state.sent.led.values().map(|led| &led.log));
+    let logs =
+        || state.servers.iter().map(|server| &server.log).chain(state.sent.led.values().map(|led| &led.log));
     for (number, a) in logs().enumerate() {
         for b in logs().skip(number + 1) {
             let same = a.iter().zip(b).rposition(|(a, b)| a.term == b.term).map_or(0, |at| at + 1);
@@ -55,12 +56,15 @@ fn log_matching(state: &State) -> Option<String> {
 
 /// A leader holds everything that was committed in earlier terms.
 fn leader_completeness(state: &State) -> Option<String> {
-    state.servers.iter().enumerate().filter(|(_, server)| server.role == Role::Leader).find_map(|(node, server)| {
-        let earlier = state.decided_in.iter().rposition(|term| *term < server.term).map_or(0, |at| at + 1);
-        let lacks = (0..earlier).find(|at| server.log.get(*at) != state.decided.get(*at))?;
-        let index = lacks + 1;
-        Some(format!("{node} leads in term {} without the entry committed at {index}", server.term))
-    })
+    state.servers.iter().enumerate().filter(|(_, server)| server.role == Role::Leader).find_map(
+        |(node, server)| {
+            let earlier =
+                state.decided_in.iter().rposition(|term| *term < server.term).map_or(0, |at| at + 1);
+            let lacks = (0..earlier).find(|at| server.log.get(*at) != state.decided.get(*at))?;
+            let index = lacks + 1;
+            Some(format!("{node} leads in term {} without the entry committed at {index}", server.term))
+        },
+    )
 }
 
 /// What is committed at an index never changes.
@@ -77,8 +81,10 @@ fn configurations(log: &[Entry]) -> impl Iterator<Item = (usize, Members)> {
 
 /// M1: no log holds two configurations that are not committed.
 fn one_uncommitted_change(state: &State, rules: Rules) -> Option<String> {
-    let two = |log: &[Entry]| configurations(log).filter(|(index, _)| *index > state.decided.len()).count() > 1;
-    let node = state.servers.iter().position(|server| two(&server.log)).filter(|_| rules.one_change_at_a_time)?;
+    let two =
+        |log: &[Entry]| configurations(log).filter(|(index, _)| *index > state.decided.len()).count() > 1;
+    let node =
+        state.servers.iter().position(|server| two(&server.log)).filter(|_| rules.one_change_at_a_time)?;
     Some(format!("the log of {node} holds two configurations that are not committed"))
 }
 
@@ -89,7 +95,8 @@ fn neighbours_share_a_server(state: &State, rules: Rules) -> Option<String> {
     }
     state.servers.iter().enumerate().find_map(|(node, server)| {
         let neighbours = configurations(&server.log).zip(configurations(&server.log).skip(1));
-        let (index, _) = neighbours.map(|((_, a), (index, b))| (index, can_part(a, b))).find(|(_, part)| *part)?;
+        let (index, _) =
+            neighbours.map(|((_, a), (index, b))| (index, can_part(a, b))).find(|(_, part)| *part)?;
         Some(format!("the configuration at {index} of {node} and the one before it can decide apart"))
     })
 }

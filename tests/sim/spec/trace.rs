@@ -17,8 +17,10 @@ use raft::core::{
 };
 use raft::{Configuration, EntryId, Server as Member, ServerId, Suffrage, Term};
 
-use super::{Action, Content, Disk, Entry, Members, Node, Nodes, Role, Rules, Server, State, invariants, last};
 use super::newest_members;
+use super::{
+    Action, Content, Disk, Entry, Members, Node, Nodes, Role, Rules, Server, State, invariants, last,
+};
 use crate::check::Verdict;
 use crate::disk::Disk as RealDisk;
 use crate::random::{fold, fold_number};
@@ -100,7 +102,9 @@ fn node_of(id: &ServerId) -> Node {
 
 fn members_of(configuration: &Configuration) -> Members {
     let set = |servers: &[Member], suffrage: Suffrage| {
-        Nodes::of(servers.iter().filter(|server| server.suffrage == suffrage).map(|server| node_of(&server.id)))
+        Nodes::of(
+            servers.iter().filter(|server| server.suffrage == suffrage).map(|server| node_of(&server.id)),
+        )
     };
     Members {
         voters: set(configuration.servers(), Suffrage::Voter),
@@ -148,7 +152,7 @@ pub fn heard(input: &Input) -> Heard {
                 }
                 Request::PreVote { .. } | Request::TimeoutNow { .. } | Request::ReadIndex { .. } => {
                     Heard::Nothing
-                },
+                }
             }
         }
         Input::Response { from, response, .. } => match response {
@@ -290,7 +294,9 @@ impl Trace {
         if holds == specified {
             return Ok(());
         }
-        Err(format!("the disk of s{node} holds {holds:?} (term, vote, end of the log), specified is {specified:?}"))
+        Err(format!(
+            "the disk of s{node} holds {holds:?} (term, vote, end of the log), specified is {specified:?}"
+        ))
     }
 
     /// A snapshot is durable.
@@ -306,9 +312,14 @@ impl Trace {
         self.act(Action::StoreSnapshot { node, through })?;
         let decided = &self.state.decided[..through];
         if last(decided) != pair(meta.last) {
-            return Err(format!("s{node} stores a snapshot of {}, but {:?} was decided", meta.last, last(decided)));
+            return Err(format!(
+                "s{node} stores a snapshot of {}, but {:?} was decided",
+                meta.last,
+                last(decided)
+            ));
         }
-        let named = (usize::try_from(meta.configuration_index.0).unwrap_or(0), members_of(&meta.configuration));
+        let named =
+            (usize::try_from(meta.configuration_index.0).unwrap_or(0), members_of(&meta.configuration));
         if named != newest_members(decided) {
             return Err(format!("a snapshot of s{node} names {named:?}, not {:?}", newest_members(decided)));
         }
@@ -338,7 +349,8 @@ impl Trace {
         let mut kept = 0;
         while !is_what_was_found(&image, found, &entries) {
             if !image.sync_one(&self.state.decided) {
-                let end = entries.last().map_or(found.base.index.0, |_| found.base.index.0 + entries.len() as u64);
+                let end =
+                    entries.last().map_or(found.base.index.0, |_| found.base.index.0 + entries.len() as u64);
                 return Err(format!(
                     "s{node} finds {:?} and a log that ends at {end}, which is nothing that it wrote",
                     found.hard_state
@@ -383,9 +395,7 @@ impl Step<'_, '_> {
     fn takes_in(&mut self, heard: &Heard) -> Verdict {
         let node = self.made.node;
         if let Some(term) = heard.term().filter(|term| *term > self.spec().term) {
-            let adopts = |effect: &Effect| {
-                matches!(effect, Effect::Notify(Event::Role { role: RealRole::Follower, term: to }) if *to == term)
-            };
+            let adopts = |effect: &Effect| matches!(effect, Effect::Notify(Event::Role { role: RealRole::Follower, term: to }) if *to == term);
             if self.made.effects.iter().any(adopts) {
                 self.act(Action::UpdateTerm { node, term })?;
             }
@@ -417,7 +427,9 @@ impl Step<'_, '_> {
     fn takes_in_campaign(&mut self, candidate: Node, term: Term, last: (Term, usize)) -> Verdict {
         let node = self.made.node;
         if self.trace.state.sent.campaigns.get(&(term, candidate)) != Some(&last) {
-            return Err(format!("s{node} is asked for a vote by s{candidate} in term {term}, who never asked"));
+            return Err(format!(
+                "s{node} is asked for a vote by s{candidate} in term {term}, who never asked"
+            ));
         }
         let hard_state = self.made.core.hard_state();
         let grants = hard_state.term == term
@@ -507,7 +519,11 @@ impl Step<'_, '_> {
             let entry = next.checked_sub(self.first).and_then(|at| self.written.get(at)).copied();
             let Some(entry) = entry.filter(|_| self.first > 0 && next <= through) else { return Ok(()) };
             if entry.term != self.spec().term {
-                return Err(format!("s{node} appends an entry of term {} in {}", entry.term, self.spec().term));
+                return Err(format!(
+                    "s{node} appends an entry of term {} in {}",
+                    entry.term,
+                    self.spec().term
+                ));
             }
             let (_, present) = self.spec().members();
             self.act(match entry.content {
@@ -586,8 +602,10 @@ impl Step<'_, '_> {
     fn shows_what_is_specified(&self) -> Verdict {
         let (core, spec, node) = (self.made.core, self.spec(), self.made.node);
         let vote = core.hard_state().voted_for.as_ref().map(node_of);
-        let shown = (core.term(), vote, core.role() == RealRole::Leader, pair(core.last()), core.commit_index().0);
-        let specified = (spec.term, spec.voted_for, spec.role == Role::Leader, last(&spec.log), spec.commit as u64);
+        let shown =
+            (core.term(), vote, core.role() == RealRole::Leader, pair(core.last()), core.commit_index().0);
+        let specified =
+            (spec.term, spec.voted_for, spec.role == Role::Leader, last(&spec.log), spec.commit as u64);
         if shown != specified {
             return Err(format!(
                 "s{node} shows {shown:?} (term, vote, leads, end of the log, commit), specified is {specified:?}"
@@ -600,7 +618,10 @@ impl Step<'_, '_> {
         }
         let from = self.first.max(1) - 1;
         if !self.written.is_empty() && spec.log.get(from..) != Some(&self.written[..]) {
-            return Err(format!("s{node} writes entries from {} that are not the specified ones", self.first));
+            return Err(format!(
+                "s{node} writes entries from {} that are not the specified ones",
+                self.first
+            ));
         }
         Ok(())
     }

@@ -100,7 +100,8 @@ fn write(place: &Place, order: &Order, bytes: &mut Vec<u8>) {
         write_server(state, *node, order, bytes);
     }
     let outlives = |(term, led): &(&Term, &Led)| {
-        let leads = state.servers[led.leader].role == Role::Leader && state.servers[led.leader].term == **term;
+        let leads =
+            state.servers[led.leader].role == Role::Leader && state.servers[led.leader].term == **term;
         let reaches = |(node, server): (Node, &Server)| node != led.leader && server.term <= **term;
         !leads && state.servers.iter().enumerate().any(reaches)
     };
@@ -150,7 +151,11 @@ fn write_log(log: &[Entry], order: &Order, bytes: &mut Vec<u8>) {
         match entry.content {
             Content::Plain(_) => bytes.push(small(entry.term.0)),
             Content::Members(members) => {
-                bytes.extend([small(entry.term.0) | 64, order.set(members.voters), order.set(members.leaving)]);
+                bytes.extend([
+                    small(entry.term.0) | 64,
+                    order.set(members.voters),
+                    order.set(members.leaving),
+                ]);
             }
         }
     }
