@@ -7,7 +7,7 @@ use autopilot::{Config, Record, Round, StablePromoter, replay};
 
 fn main() {
     // Three voters of which one dies; `Autopilot::records` gives such records of a running autopilot.
-    let night = Situation::new("n1").voter("n2").voter("n3").failed("n3");
+    let night = Situation::plain("n1").voter("n2").voter("n3").failed("n3");
     let records: Vec<Record> = (0..3)
         .map(|minute| {
             let mut inputs = night.inputs.clone();
@@ -16,7 +16,7 @@ fn main() {
             Record { inputs, step }
         })
         .collect();
-    let config = Config { min_quorum: 3, ..Config::default() };
+    let config = Config { min_quorum: 3, ..Config::reference() };
     for round in replay(&records, Some(&config), &StablePromoter) {
         if let (true, Some(then)) = (round.differs(), &round.then) {
             println!("then: {}", then.step);

@@ -5,17 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use raft_types::{ConfigurationError, LogIndex, ServerAddress, ServerId};
+use raft_types::{ConfigurationChange, ConfigurationError, LogIndex, ServerAddress, ServerId};
 use thiserror::Error;
 
-use crate::model::{Capabilities, ClusterView, Config, KnownServer, ServerStats, State};
+use crate::model::{
+    Capabilities, ClusterView, Config, Event, KnownServer, Ledger, ServerStats, State, Witnesses,
+};
 
 /// The consensus engine of this server.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
-    /// What the engine can do. Everything, unless overridden.
+    /// What the engine can do. Everything but changing several members at once, unless overridden.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
@@ -63,6 +66,21 @@ pub trait Cluster: Send + Sync + 'static {
     /// As for [`Cluster::add_nonvoter`].
     async fn remove_server(&self, id: ServerId, expected: Option<LogIndex>)
     -> Result<LogIndex, ClusterError>;
+
+    /// Makes several changes in one step, after which either all are made or none. Asked only of an engine whose
+    /// [`Capabilities::atomic`] says so. See [`Cluster::add_nonvoter`].
+    ///
+    /// # Errors
+    /// As for [`Cluster::add_nonvoter`]. [`ClusterError::Unsupported`] where some member does not understand such a
+    /// change: then members are changed one at a time, and it is tried again later.
+    async fn change_members(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        let _ = (changes, expected);
+        Err(ClusterError::Unsupported { what: "change several members in one step" })
+    }
 
     /// Hands leadership to another voter and returns when this server no longer leads.
     ///
@@ -161,12 +179,48 @@ pub trait ApplicationIntegration: Send + Sync + 'static {
         let _ = server;
     }
 
+    /// Tells what happened since the last call, oldest first: changes, orders, refusals, turns of health. Called at most
+    /// once a round. What an application that hangs or panics was to be told is not told again.
+    async fn notify_events(&self, events: &[Event]) {
+        let _ = events;
+    }
+
+    /// Whether other servers hear from these, which the leader takes for dead. Asked only while
+    /// [`HealthPolicy::witnesses`](crate::HealthPolicy::witnesses) is not 0. Default: nobody says anything, so nobody
+    /// dead is removed.
+    async fn witnesses(&self, silent: &[ServerId]) -> BTreeMap<ServerId, Witnesses> {
+        let _ = silent;
+        BTreeMap::new()
+    }
+
+    /// The ledger that [`ApplicationIntegration::store_ledger`] stored last, by whichever leader. Asked once, when a run
+    /// starts. Default: none, and the run starts without history.
+    async fn load_ledger(&self) -> Option<StoredLedger> {
+        None
+    }
+
+    /// Stores what this leader knows where the next one finds it, for example in the replicated state machine. Called
+    /// after every round that may change members; storing may be skipped or late, which only makes the ledger older.
+    async fn store_ledger(&self, ledger: &Arc<Ledger>) {
+        let _ = ledger;
+    }
+
     /// Measures the members in the application's own way and replaces the engine's measurements with that. The
     /// default keeps the engine's.
     async fn fetch_server_stats(&self, servers: &[KnownServer]) -> Option<BTreeMap<ServerId, ServerStats>> {
         let _ = servers;
         None
     }
+}
+
+/// A ledger as the application kept it.
+#[derive(Clone, Debug)]
+pub struct StoredLedger {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// How long ago it was made, at most, by whatever clock the application has for that. An application that cannot
+    /// tell must give an age beyond [`Ledger::AGE_MAX`], so that it is refused.
+    pub age: Duration,
 }
 
 #[async_trait]
@@ -209,6 +263,14 @@ impl<T: Cluster + ?Sized> Cluster for Arc<T> {
         (**self).remove_server(id, expected).await
     }
 
+    async fn change_members(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        (**self).change_members(changes, expected).await
+    }
+
     async fn transfer_leadership(&self, to: ServerId) -> Result<(), ClusterError> {
         (**self).transfer_leadership(to).await
     }
@@ -230,6 +292,22 @@ impl<T: ApplicationIntegration + ?Sized> ApplicationIntegration for Arc<T> {
 
     async fn remove_failed_server(&self, server: &KnownServer) {
         (**self).remove_failed_server(server).await;
+    }
+
+    async fn notify_events(&self, events: &[Event]) {
+        (**self).notify_events(events).await;
+    }
+
+    async fn witnesses(&self, silent: &[ServerId]) -> BTreeMap<ServerId, Witnesses> {
+        (**self).witnesses(silent).await
+    }
+
+    async fn load_ledger(&self) -> Option<StoredLedger> {
+        (**self).load_ledger().await
+    }
+
+    async fn store_ledger(&self, ledger: &Arc<Ledger>) {
+        (**self).store_ledger(ledger).await;
     }
 
     async fn fetch_server_stats(&self, servers: &[KnownServer]) -> Option<BTreeMap<ServerId, ServerStats>> {

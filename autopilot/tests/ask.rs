@@ -24,7 +24,7 @@ fn said(explanation: &Explanation, topic: Topic) -> Vec<(&'static str, &str)> {
 
 #[test]
 fn a_server_in_probation_is_told_when_it_may_vote() {
-    let situation = Situation::new("n1").nonvoter("n2").healthy_for("n2", Duration::from_secs(4));
+    let situation = Situation::plain("n1").nonvoter("n2").healthy_for("n2", Duration::from_secs(4));
     let explanation = explained(&situation, "n2");
     assert_eq!(said(&explanation, Topic::Health), [("healthy", "It is healthy, and has been for 4.0s.")]);
     assert_eq!(
@@ -39,7 +39,7 @@ fn a_server_in_probation_is_told_when_it_may_vote() {
 #[test]
 fn a_dead_server_is_told_every_broken_rule_and_why_it_stays() {
     let situation =
-        Situation::new("n1").voter("n2").voter("n3").failed("n3").config(|config| config.min_quorum = 3);
+        Situation::plain("n1").voter("n2").voter("n3").failed("n3").config(|config| config.min_quorum = 3);
     let explanation = explained(&situation, "n3");
     let health = said(&explanation, Topic::Health);
     assert_eq!(health.iter().map(|(code, _)| *code).collect::<Vec<_>>(), ["not-alive", "last-contact"]);
@@ -56,7 +56,7 @@ fn a_dead_server_is_told_every_broken_rule_and_why_it_stays() {
 
 #[test]
 fn a_proposal_follows_every_step_and_wait_to_the_goal() {
-    let mut situation = Situation::new("n1").voter("n2").voter("n3").failed("n3");
+    let mut situation = Situation::plain("n1").voter("n2").voter("n3").failed("n3");
     situation = situation.nonvoter("n4").healthy_for("n4", Duration::from_secs(3));
     let proposal = Proposal::compute(&situation.inputs, &StablePromoter);
     assert!(proposal.complete);
@@ -72,7 +72,7 @@ fn a_proposal_follows_every_step_and_wait_to_the_goal() {
     assert_eq!(tolerances, [(0, 0, 0), (0, 0, 1)]);
     let text = serde_json::to_string(&proposal).unwrap();
     assert_eq!(serde_json::from_str::<Proposal>(&text).unwrap(), proposal);
-    let healthy = Proposal::compute(&Situation::new("n1").inputs, &StablePromoter);
+    let healthy = Proposal::compute(&Situation::plain("n1").inputs, &StablePromoter);
     assert!(healthy.complete && healthy.steps.is_empty());
 }
 
@@ -80,16 +80,15 @@ fn a_proposal_follows_every_step_and_wait_to_the_goal() {
 #[test]
 fn a_proposal_comes_true_if_nothing_else_happens() {
     let mut situation =
-        Situation::new("n1").voter("n2").voter("n3").voter("n6").voter("n7").failed("n3").stale("n2");
+        Situation::plain("n1").voter("n2").voter("n3").voter("n6").voter("n7").failed("n3").stale("n2");
     situation = situation.nonvoter("n4").nonvoter("n5").stale("n5");
     let proposal = Proposal::compute(&situation.inputs, &StablePromoter);
     assert_eq!(proposal.steps.len(), 4);
     for proposed in &proposal.steps {
         let planned = situation.round(&StablePromoter).plan.step.unwrap();
         assert_eq!(planned.step, proposed.planned.step);
-        let change = planned.step.change().unwrap();
         let view = &mut situation.inputs.view;
-        view.configuration = view.configuration.apply(&change).unwrap();
+        view.configuration = planned.step.apply(&view.configuration).unwrap();
     }
     assert_eq!(situation.round(&StablePromoter).plan.step, None);
 }
@@ -97,6 +96,7 @@ fn a_proposal_comes_true_if_nothing_else_happens() {
 fn cluster() -> (FakeCluster, FakeApplication) {
     let voters = ["n1", "n2", "n3", "n4", "n5"].map(|id| Server::voter(id, format!("{id}.test:8300")));
     let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4", "n5"]);
+    application.set_config(Some(Config::reference()));
     application.status("n4", NodeStatus::Left);
     application.status("n5", NodeStatus::Left);
     (FakeCluster::new(voters.to_vec()), application)
@@ -151,7 +151,7 @@ async fn recorded_rounds_are_decided_again_and_differently_under_another_configu
     assert_eq!(again.len(), records.len());
     assert!(again.iter().all(|round| !round.differs()), "the same inputs decide the same");
     assert_eq!(again.iter().filter(|round| round.then.is_some()).count(), 2);
-    let config = Config { min_quorum: 5, ..Config::default() };
+    let config = Config { min_quorum: 5, ..Config::reference() };
     let stricter = replay(&records, Some(&config), &StablePromoter);
     let first = stricter.iter().find(|round| round.differs()).unwrap();
     assert!(matches!(first.then.as_ref().unwrap().step, Step::Remove { .. }) && first.replayed.is_none());
@@ -162,10 +162,10 @@ async fn recorded_rounds_are_decided_again_and_differently_under_another_configu
 /// Health history follows the replay's own judgement: under a lower threshold the same silence is a change of health.
 #[test]
 fn a_replay_carries_its_own_history() {
-    let mut situation = Situation::new("n1").nonvoter("n2").healthy_for("n2", Duration::from_secs(5));
+    let mut situation = Situation::plain("n1").nonvoter("n2").healthy_for("n2", Duration::from_secs(5));
     let mut records = Vec::new();
     for (second, contact) in [(0, 150), (2, 10), (4, 10), (6, 10)] {
-        let start = Situation::new("n1").inputs.now;
+        let start = Situation::plain("n1").inputs.now;
         situation.inputs.now = start + Duration::from_secs(second);
         let stats = situation.inputs.view.stats.get_mut(&id("n2")).unwrap();
         stats.last_contact = Some(Duration::from_millis(contact));
@@ -175,7 +175,7 @@ fn a_replay_carries_its_own_history() {
         situation.inputs.memory = round.memory;
     }
     assert!(matches!(records[3].step.as_ref().unwrap().step, Step::Promote { .. }), "10 s without a break");
-    let config = Config { last_contact_threshold: Duration::from_millis(100), ..Config::default() };
+    let config = Config { last_contact_threshold: Duration::from_millis(100), ..Config::reference() };
     let stricter = replay(&records, Some(&config), &StablePromoter);
     assert_eq!(stricter[3].replayed, None, "the break at the start restarts the probation");
     assert!(stricter[3].differs());

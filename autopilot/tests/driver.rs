@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use autopilot::testing::{Behaviour, FakeApplication, FakeCluster};
 use autopilot::{
-    AddServerError, AddServerOutcome, Autopilot, ClusterError, Configuration, DeadClass, EventKind,
+    AddServerError, AddServerOutcome, Autopilot, ClusterError, Config, Configuration, DeadClass, EventKind,
     KnownServer, Leadership, LogIndex, NodeStatus, RequestError, Server, ServerId, Status, Term,
     WatchedLeadership, supervise,
 };
@@ -27,6 +27,13 @@ fn cluster(voters: &[&str], nonvoters: &[&str]) -> FakeCluster {
     FakeCluster::new(voters.chain(nonvoters).collect())
 }
 
+/// An application that wants the plain rules; those beyond them are tested in `hand.rs`.
+fn knowing(ids: &[&str]) -> FakeApplication {
+    let application = FakeApplication::knowing(ids);
+    application.set_config(Some(Config::reference()));
+    application
+}
+
 async fn seconds(seconds: u64) {
     sleep(Duration::from_secs(seconds)).await;
 }
@@ -41,7 +48,7 @@ fn drain(events: &mut broadcast::Receiver<autopilot::Event>) -> Vec<(EventKind, 
 
 #[tokio::test(start_paused = true)]
 async fn the_first_state_is_there_when_start_returns() {
-    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let application = knowing(&["n1", "n2", "n3"]);
     let autopilot =
         Autopilot::builder(cluster(&["n1", "n2", "n3"], &[]), application.clone()).start(TERM).await;
     assert_eq!(autopilot.status(), Status::Running);
@@ -58,7 +65,7 @@ async fn the_first_state_is_there_when_start_returns() {
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_waits_for_first_answers_before_it_calls_anybody_unhealthy() {
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let application = knowing(&["n1", "n2", "n3"]);
     for unheard in ["n2", "n3"] {
         cluster.edit(|view| view.stats.get_mut(&id(unheard)).unwrap().last_contact = None);
     }
@@ -78,7 +85,7 @@ async fn a_new_leader_waits_for_first_answers_before_it_calls_anybody_unhealthy(
 #[tokio::test(start_paused = true)]
 async fn a_voter_that_never_answers_does_not_hold_up_the_first_state() {
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let application = knowing(&["n1", "n2", "n3"]);
     cluster.edit(|view| view.stats.get_mut(&id("n3")).unwrap().last_contact = None);
     let autopilot = Autopilot::builder(cluster.clone(), application.clone()).start(TERM).await;
     let state = autopilot.state();
@@ -97,7 +104,7 @@ async fn a_voter_that_never_answers_does_not_hold_up_the_first_state() {
 #[tokio::test(start_paused = true)]
 async fn a_joiner_is_promoted_after_probation_and_not_before() {
     let cluster = cluster(&["n1"], &[]);
-    let application = FakeApplication::knowing(&["n1", "n2"]);
+    let application = knowing(&["n1", "n2"]);
     let autopilot = Autopilot::builder(cluster.clone(), application).start(TERM).await;
     let mut events = autopilot.events();
     let added = autopilot.add_server("n2", "n2.test:8300").await.unwrap();
@@ -120,7 +127,7 @@ async fn a_joiner_is_promoted_after_probation_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn work_of_several_steps_goes_on_at_every_update() {
     let cluster = cluster(&["n1"], &["n2", "n3", "n4"]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4"]);
+    let application = knowing(&["n1", "n2", "n3", "n4"]);
     let autopilot = Autopilot::builder(cluster.clone(), application).start(TERM).await;
     seconds(17).await;
     assert_eq!(cluster.voters().len(), 4, "10 s of probation and an update for each");
@@ -132,7 +139,7 @@ async fn work_of_several_steps_goes_on_at_every_update() {
 #[tokio::test(start_paused = true)]
 async fn watching_only_changes_nothing_until_enabled() {
     let cluster = cluster(&["n1"], &["n2"]);
-    let application = FakeApplication::knowing(&["n1", "n2"]);
+    let application = knowing(&["n1", "n2"]);
     let builder = Autopilot::builder(cluster.clone(), application).reconciliation(false);
     let autopilot = builder.start(TERM).await;
     seconds(60).await;
@@ -149,7 +156,7 @@ async fn watching_only_changes_nothing_until_enabled() {
 #[tokio::test(start_paused = true)]
 async fn dead_servers_are_removed_and_the_application_forgets_the_failed_ones() {
     let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let application = knowing(&["n1", "n2", "n3"]);
     application.status("n3", NodeStatus::Failed);
     cluster.silent("n3", Duration::from_secs(60));
     cluster.silent("n4", Duration::from_secs(60));
@@ -163,11 +170,11 @@ async fn dead_servers_are_removed_and_the_application_forgets_the_failed_ones() 
 #[tokio::test(start_paused = true)]
 async fn a_removal_on_request_reports_who_went_and_why_the_others_stay() {
     let cluster = cluster(&["n1", "n2", "n3"], &["n4", "n5"]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4"]);
-    application.set_config(Some(autopilot::Config {
+    let application = knowing(&["n1", "n2", "n3", "n4"]);
+    application.set_config(Some(Config {
         cleanup_dead_servers: false,
         min_quorum: 3,
-        ..autopilot::Config::default()
+        ..Config::reference()
     }));
     for failed in ["n3", "n4"] {
         application.status(failed, NodeStatus::Failed);
@@ -190,7 +197,7 @@ async fn a_removal_on_request_reports_who_went_and_why_the_others_stay() {
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_the_engine_refuses_is_reported() {
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
-    let application = FakeApplication::knowing(&["n1", "n2"]);
+    let application = knowing(&["n1", "n2"]);
     let autopilot = Autopilot::builder(cluster.clone(), application).reconciliation(false).start(TERM).await;
     cluster.fail_next(ClusterError::OutcomeUnknown { reason: "leadership was lost".into() });
     let report = autopilot.remove_dead_servers().await.unwrap();
@@ -202,7 +209,7 @@ async fn a_removal_that_the_engine_refuses_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn a_step_decided_on_an_older_configuration_is_not_taken() {
     let cluster = cluster(&["n1"], &["n2"]);
-    let application = FakeApplication::knowing(&["n1", "n2"]);
+    let application = knowing(&["n1", "n2"]);
     let autopilot = Autopilot::builder(cluster.clone(), application.clone()).start(TERM).await;
     let mut events = autopilot.events();
     seconds(8).await;
@@ -220,7 +227,7 @@ async fn a_step_decided_on_an_older_configuration_is_not_taken() {
 async fn in_another_term_or_without_leadership_nothing_is_changed() {
     for (term, is_leader) in [(Term(2), true), (TERM, false)] {
         let cluster = cluster(&["n1"], &["n2", "n3"]);
-        let application = FakeApplication::knowing(&["n1", "n2"]);
+        let application = knowing(&["n1", "n2"]);
         let autopilot = Autopilot::builder(cluster.clone(), application).start(TERM).await;
         cluster.edit(|view| (view.term, view.is_leader) = (term, is_leader));
         seconds(60).await;
@@ -240,7 +247,7 @@ async fn in_another_term_or_without_leadership_nothing_is_changed() {
 #[tokio::test(start_paused = true)]
 async fn s2_a_stopped_autopilot_holds_no_state_and_the_next_run_starts_fresh() {
     let cluster = cluster(&["n1"], &["n2"]);
-    let application = FakeApplication::knowing(&["n1", "n2"]);
+    let application = knowing(&["n1", "n2"]);
     let builder = Autopilot::builder(cluster.clone(), application.clone());
     for _ in 0..20 {
         let autopilot = builder.start(TERM).await;
@@ -265,7 +272,7 @@ async fn an_application_that_hangs_or_panics_delays_and_never_stops_it() {
     for behaviour in [Behaviour::Hang, Behaviour::Panic] {
         let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
         cluster.silent("n4", Duration::from_secs(60));
-        let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+        let application = knowing(&["n1", "n2", "n3"]);
         application.behave(behaviour);
         let builder = Autopilot::builder(cluster.clone(), application.clone());
         let autopilot = timeout(Duration::from_secs(2), builder.start(TERM)).await.expect("start is bounded");
@@ -287,7 +294,7 @@ async fn an_application_that_hangs_or_panics_delays_and_never_stops_it() {
 async fn an_engine_that_hangs_or_panics_never_keeps_it_from_stopping() {
     for behaviour in [Behaviour::Hang, Behaviour::Panic] {
         let cluster = cluster(&["n1"], &["n2"]);
-        let application = FakeApplication::knowing(&["n1", "n2"]);
+        let application = knowing(&["n1", "n2"]);
         cluster.views(behaviour);
         let builder = Autopilot::builder(cluster.clone(), application);
         let autopilot = timeout(Duration::from_secs(2), builder.start(TERM)).await.expect("start is bounded");
@@ -312,7 +319,7 @@ async fn an_engine_that_hangs_or_panics_never_keeps_it_from_stopping() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_falls_silent_leaves_no_stale_state() {
     let cluster = cluster(&["n1"], &[]);
-    let autopilot = Autopilot::builder(cluster.clone(), FakeApplication::knowing(&["n1"])).start(TERM).await;
+    let autopilot = Autopilot::builder(cluster.clone(), knowing(&["n1"])).start(TERM).await;
     assert!(autopilot.state().healthy);
     cluster.views(Behaviour::Hang);
     seconds(30).await;
@@ -332,7 +339,7 @@ struct Asks {
 
 #[async_trait::async_trait]
 impl autopilot::ApplicationIntegration for Asks {
-    async fn config(&self) -> Option<autopilot::Config> {
+    async fn config(&self) -> Option<Config> {
         self.inner.config().await
     }
 
@@ -353,7 +360,7 @@ impl autopilot::ApplicationIntegration for Asks {
 #[tokio::test(start_paused = true)]
 async fn s9_the_state_may_be_asked_for_while_it_is_told() {
     let application = Arc::new(Asks {
-        inner: FakeApplication::knowing(&["n1"]),
+        inner: knowing(&["n1"]),
         autopilot: parking_lot::Mutex::new(None),
         seen: parking_lot::Mutex::new(0),
     });
@@ -369,7 +376,7 @@ async fn s9_the_state_may_be_asked_for_while_it_is_told() {
 #[tokio::test(start_paused = true)]
 async fn s8_a_state_on_demand_comes_from_the_one_owner() {
     let cluster = cluster(&["n1"], &[]);
-    let autopilot = Autopilot::builder(cluster.clone(), FakeApplication::knowing(&["n1"])).start(TERM).await;
+    let autopilot = Autopilot::builder(cluster.clone(), knowing(&["n1"])).start(TERM).await;
     cluster.edit(|view| view.configuration = Configuration::new(vec![Server::voter("n1", "moved:1")]));
     let state = autopilot.compute_state().await.unwrap();
     assert_eq!(state.servers[&id("n1")].address.as_str(), "moved:1");
@@ -380,7 +387,7 @@ async fn s8_a_state_on_demand_comes_from_the_one_owner() {
 #[tokio::test(start_paused = true)]
 async fn servers_are_added_moved_replaced_and_removed_on_request() {
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4"]);
+    let application = knowing(&["n1", "n2", "n3", "n4"]);
     let autopilot = Autopilot::builder(cluster.clone(), application).reconciliation(false).start(TERM).await;
     assert_eq!(autopilot.add_server("n2", "n2.test:8300").await, Ok(AddServerOutcome::Unchanged));
     let moved = autopilot.add_server("n2", "elsewhere:1").await.unwrap();
@@ -403,7 +410,7 @@ async fn servers_are_added_moved_replaced_and_removed_on_request() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_told_once() {
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
-    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let application = knowing(&["n1", "n2", "n3"]);
     let autopilot = Autopilot::builder(cluster.clone(), application.clone()).start(TERM).await;
     let mut events = autopilot.events();
     application.status("n2", NodeStatus::Failed);
@@ -419,7 +426,7 @@ async fn a_refusal_is_told_once() {
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_starts_on_gain_and_has_stopped_on_loss() {
     let cluster = cluster(&["n1"], &[]);
-    let application = FakeApplication::knowing(&["n1"]);
+    let application = knowing(&["n1"]);
     let (leadership, watched) = watch::channel(Leadership::Follower);
     let supervisor =
         supervise(WatchedLeadership::from(watched), Autopilot::builder(cluster, application.clone()));
@@ -453,7 +460,7 @@ async fn measurements_of_the_application_replace_those_of_the_engine() {
 
     #[async_trait::async_trait]
     impl autopilot::ApplicationIntegration for Measures {
-        async fn config(&self) -> Option<autopilot::Config> {
+        async fn config(&self) -> Option<Config> {
             self.0.config().await
         }
 
@@ -470,7 +477,7 @@ async fn measurements_of_the_application_replace_those_of_the_engine() {
         }
     }
 
-    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let application = knowing(&["n1", "n2", "n3"]);
     application.status("n3", NodeStatus::Left);
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
     let autopilot = Autopilot::builder(cluster, Measures(application)).start(TERM).await;

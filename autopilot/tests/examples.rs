@@ -55,3 +55,37 @@ fn replay_says_what_another_configuration_would_have_done() {
     assert!(printed.contains("then: remove failed voter n3"), "{printed}");
     assert!(printed.contains("with min_quorum 3: remove n3: refused (min-quorum:"), "{printed}");
 }
+
+#[test]
+fn drain_says_when_a_server_may_be_stopped_and_who_did_what() {
+    let printed = run("drain");
+    assert!(printed.contains("safe at once: false"), "{printed}");
+    assert!(printed.contains("voters: [n1, n2, n4]"), "{printed}");
+    assert!(printed.contains("safe now: true, then 1 may fail"), "{printed}");
+    assert!(printed.contains("n3: draining by alice: drained by alice (replace a disk)"), "{printed}");
+    assert!(printed.contains("n4: swapped by autopilot: it takes the place of server n3"), "{printed}");
+}
+
+#[test]
+fn ledger_shows_that_probation_survives_an_election() {
+    let printed = run("ledger");
+    assert!(printed.contains("with a ledger: n2 is held up by: waiting for the next round"), "{printed}");
+    assert!(printed.contains("without a ledger: n2 is held up by: probation"), "{printed}");
+}
+
+#[test]
+fn replace_takes_one_step_or_two_and_keeps_the_size() {
+    let printed = run("replace");
+    assert!(printed.contains("alone: remove n3: refused (floor:"), "{printed}");
+    let (one, two) = printed.split_once("One by one.").expect("both");
+    assert!(one.contains("1. replace failed voter n3 with server n4, now"), "{printed}");
+    assert!(two.contains("1. promote server n4") && two.contains("2. remove failed voter n3"), "{printed}");
+}
+
+#[test]
+fn domains_tells_servers_and_zones_apart() {
+    let printed = run("domains");
+    assert!(printed.contains("servers that may fail: 1"), "{printed}");
+    assert!(printed.contains("zones that may fail: 0 at worst, 1 at best"), "{printed}");
+    assert!(printed.contains("without zone a the cluster stops"), "{printed}");
+}

@@ -81,7 +81,7 @@ async fn a_joiner_votes_a_dead_voter_goes_and_leadership_takes_autopilot_along()
         // Generous: the machine that runs the tests may be busy.
         last_contact_threshold: Duration::from_secs(3),
         server_stabilization_time: Duration::from_millis(300),
-        ..Config::default()
+        ..Config::reference()
     }));
     let mut nodes = Vec::new();
     for id in ["n1", "n2", "n3", "n4"] {

@@ -3,9 +3,12 @@
 //! Every cluster of up to five servers is visited, and every 16th of those of six and seven. All of them:
 //! `AUTOPILOT_SAFETY=all cargo test --release -p autopilot --test safety`.
 
+use std::collections::BTreeSet;
+
 use autopilot::testing::Situation;
 use autopilot::{
-    Changes, Configuration, NodeStatus, Promoter, PromoterInput, ServerId, StablePromoter, Step, Suffrage,
+    Action, Changes, Config, Configuration, NodeStatus, Promoter, PromoterInput, ServerId, StablePromoter,
+    Step, Suffrage,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +92,7 @@ impl Promoter for Wild {
 }
 
 fn situation(servers: &[Kind], min_quorum: usize) -> Situation {
-    let mut situation = Situation::new("n0").config(|config| config.min_quorum = min_quorum);
+    let mut situation = Situation::plain("n0").config(|config| config.min_quorum = min_quorum);
     for (number, (suffrage, condition)) in servers.iter().enumerate() {
         let id = format!("n{number}");
         if number > 0 {
@@ -125,12 +128,12 @@ fn healthy_quorum(servers: &[Kind], configuration: &Configuration) -> bool {
 fn check(servers: &[Kind], min_quorum: usize, before: &Configuration, step: &Step) -> Configuration {
     let about = || format!("{step:?} with {servers:?}, min_quorum {min_quorum}, in {before:?}");
     let leader = ServerId::from("n0");
-    let Some(change) = step.change() else {
+    if step.action() == Action::Transfer {
         assert!(before.is_voter(step.id()) && condition(servers, step.id()) == Healthy, "{}", about());
         assert_ne!(*step.id(), leader, "{}", about());
         return before.clone();
-    };
-    let after = before.apply(&change).unwrap_or_else(|error| panic!("{error}: {}", about()));
+    }
+    let after = step.apply(before).unwrap_or_else(|error| panic!("{error}: {}", about()));
     assert!(healthy_quorum(servers, before), "no quorum before: {}", about());
     assert!(healthy_quorum(servers, &after), "no quorum after: {}", about());
     assert!(after.is_voter(&leader), "the leader lost its vote: {}", about());
@@ -144,6 +147,13 @@ fn check(servers: &[Kind], min_quorum: usize, before: &Configuration, step: &Ste
         Step::Remove { .. } => {
             assert!(matches!(who, Failed | Stale), "a live server removed: {}", about());
             assert_ne!(condition(servers, &leader), Stale, "{}", about());
+        }
+        Step::Swap { id, out, class, .. } => {
+            assert_eq!(who, Healthy, "{}", about());
+            assert!(!before.is_voter(id) && before.is_voter(out), "{}", about());
+            assert_eq!(before.voters_count(), after.voters_count(), "{}", about());
+            let dead = matches!(condition(servers, out), Failed | Stale);
+            assert!(class.is_none() || dead, "a live server replaced: {}", about());
         }
         Step::Demote { .. } | Step::Transfer { .. } => {}
     }
@@ -240,4 +250,110 @@ fn cleaned(servers: &[Kind], min_quorum: usize, end: &Configuration) {
         server.suffrage == Suffrage::Nonvoter && condition(servers, &server.id) == Healthy
     };
     assert_eq!(end.servers().iter().filter(without_vote).count(), 0, "not promoted with {servers:?}");
+}
+
+/// Who is drained and who is cordoned, and what the engine and the policy are.
+#[derive(Clone, Copy, Debug)]
+struct Orders {
+    drained: u32,
+    cordoned: u32,
+    atomic: bool,
+    min_quorum: usize,
+}
+
+impl Orders {
+    fn holds(self, number: usize) -> (bool, bool) {
+        (self.drained >> number & 1 == 1, self.cordoned >> number & 1 == 1)
+    }
+
+    fn apply(self, servers: &[Kind]) -> Situation {
+        let ours = Config { min_quorum: self.min_quorum, ..Config::default() };
+        let mut situation = situation(servers, 0).config(|config| *config = ours);
+        situation.inputs.capabilities.atomic = self.atomic;
+        for number in 0..servers.len() {
+            let id = format!("n{number}");
+            let (drained, cordoned) = self.holds(number);
+            situation = if drained { situation.drained(&id) } else { situation };
+            situation = if cordoned { situation.cordoned(&id) } else { situation };
+        }
+        situation
+    }
+}
+
+/// Whom a step gives something that it did not have.
+fn gains(step: &Step) -> Option<&ServerId> {
+    match step {
+        Step::Promote { id, .. } | Step::Swap { id, .. } | Step::Transfer { id } => Some(id),
+        Step::Demote { .. } | Step::Remove { .. } => None,
+    }
+}
+
+/// Follows a cluster under orders, with all rules on, and checks what the orders and the floor demand of each step.
+/// Tells which kinds of steps were taken.
+fn follow_orders(servers: &[Kind], orders: Orders, promoter: &dyn Promoter) -> BTreeSet<Action> {
+    let mut situation = orders.apply(servers);
+    let mut taken = BTreeSet::new();
+    for _ in 0..servers.len() * 3 {
+        let Some(planned) = situation.round(promoter).plan.step else { return taken };
+        let step = &planned.step;
+        let about = || format!("{step:?} with {servers:?} under {orders:?}");
+        let view = &mut situation.inputs.view;
+        let before = view.configuration.clone();
+        let after = check(servers, orders.min_quorum, &before, step);
+        if let Some(id) = gains(step) {
+            let number = id.as_str()[1..].parse().unwrap();
+            assert_eq!(orders.holds(number), (false, false), "against orders: {}", about());
+        }
+        if let (Step::Remove { class, .. }, 0) = (step, orders.min_quorum) {
+            // Nothing was seen stable here, so only an even number of voters may shrink.
+            let floor = (before.voters_count() - 1) | 1;
+            assert!(!class.is_voter() || after.voters_count() >= floor, "below the floor: {}", about());
+        }
+        if let Step::Swap { class: None, out, .. } = step {
+            let number = out.as_str()[1..].parse().unwrap();
+            let wanted = orders.holds(number).0 || condition(servers, out) != Healthy;
+            assert!(wanted, "a fit voter lost its vote: {}", about());
+        }
+        view.configuration = after;
+        taken.insert(step.action());
+        if step.action() == Action::Transfer {
+            // The next leader decides on.
+            return taken;
+        }
+    }
+    assert_ne!(promoter.name(), "stable", "no rest with {servers:?} under {orders:?}");
+    taken
+}
+
+#[test]
+fn no_order_and_no_replacement_costs_the_quorum() {
+    let mut taken = BTreeSet::new();
+    let mut number = 0_u64;
+    for others in 0..=4 {
+        let kinds = kinds();
+        for leader in [Healthy, Silent, Failed, Stale, Unknown] {
+            choices(others, 0, &kinds, &mut vec![(Suffrage::Voter, leader)], &mut |servers| {
+                number += 1;
+                if others == 4 && number % 8 != 0 {
+                    return;
+                }
+                let all = (1 << servers.len()) - 1;
+                let one_each = (0..servers.len()).map(|at| 1 << at);
+                let choices = one_each.flat_map(|one: u32| [(one, 0), (0, one), (one, (one << 1) & all)]);
+                for (drained, cordoned) in choices.chain([(0, 0), (all, 0)]) {
+                    for (atomic, min_quorum) in [(true, 0), (true, 3), (false, 0), (false, 3)] {
+                        let orders = Orders { drained, cordoned, atomic, min_quorum };
+                        taken.append(&mut follow_orders(servers, orders, &StablePromoter));
+                        if number % 16 == 0 {
+                            follow_orders(servers, orders, &Wild(number));
+                            follow_orders(servers, orders, &Reckless);
+                        }
+                    }
+                }
+            });
+        }
+    }
+    // A check of steps that are never taken proves nothing.
+    use Action::{Demote, Promote, Remove, Swap, Transfer};
+    assert_eq!(taken, BTreeSet::from([Promote, Demote, Remove, Transfer, Swap]));
 }

@@ -92,6 +92,10 @@ impl<P: Promoter> Promoter for ReadReplicas<P> {
         self.inner.optimistic_failure_tolerance(state)
     }
 
+    fn failure_domain(&self, server: &ServerState) -> Option<String> {
+        self.inner.failure_domain(server)
+    }
+
     fn server_details(&self, server: &ServerState, state: &State) -> BTreeMap<String, String> {
         self.inner.server_details(server, state)
     }

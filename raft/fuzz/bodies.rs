@@ -238,7 +238,9 @@ pub fn base_log() -> MemoryFileSystem {
         extensions: Bytes::from_static(b"beside"),
         ..Entry::new(EntryId::new(1, 1), EntryKind::Configuration(members), Bytes::new())
     };
-    let vote = |term, id: &str| Some(HardState { term: Term(term), voted_for: Some(id.into()) });
+    let vote = |term, id: &str| {
+        Some(HardState { term: Term(term), voted_for: Some(id.into()), ..HardState::default() })
+    };
     let writes = [
         Write { hard_state: vote(1, "a"), entries: vec![first], ..Write::default() },
         Write { entries: entries(1, 2..=6), ..Write::default() },

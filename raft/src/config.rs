@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// Bounds that keep every append request, with what the wire adds to each entry, below the 64 MiB that receivers take.
+const COMMAND_BYTES_LIMIT: usize = 48 << 20;
+const APPEND_BYTES_LIMIT: usize = 16 << 20;
+
 /// Tunables of one server. Every member of a cluster should have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -19,7 +23,7 @@ pub struct Config {
     pub pre_vote: bool,
     /// Entries in one append request. Default 1,024; at least 1.
     pub append_entries_max: usize,
-    /// Bytes in one append request, beyond its first entry. Default 1 MiB.
+    /// Bytes in one append request, beyond its first entry. Default 1 MiB; at most 16 MiB.
     pub append_bytes_max: usize,
     /// Append requests on their way to one follower. Default 16; at least 1; 1 means no pipelining.
     pub inflight_max: usize,
@@ -36,7 +40,8 @@ pub struct Config {
     pub clock_drift_permille: u32,
     /// Bytes of entries that may wait to be committed; beyond it proposals are refused as overloaded. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
-    /// Largest command, in bytes. Default 8 MiB.
+    /// Largest command, in bytes. Default 8 MiB; at most 48 MiB, because a message of more than 64 MiB is refused by its
+    /// receiver, so that an entry of that size would stop replication for good.
     pub command_bytes_max: usize,
     /// Take a snapshot once this many entries were applied since the last. Default 16,384; at least 1.
     pub snapshot_threshold: u64,
@@ -122,6 +127,8 @@ impl Config {
         )?;
         at_least("clock_drift_permille", self.clock_drift_permille < 500, "below 500")?;
         at_least("command_bytes_max", self.command_bytes_max >= 1, "at least 1")?;
+        at_least("command_bytes_max", self.command_bytes_max <= COMMAND_BYTES_LIMIT, "at most 48 MiB")?;
+        at_least("append_bytes_max", self.append_bytes_max <= APPEND_BYTES_LIMIT, "at most 16 MiB")?;
         at_least("snapshot_threshold", self.snapshot_threshold >= 1, "at least 1")?;
         at_least("snapshots_retained", self.snapshots_retained >= 1, "at least 1")?;
         at_least("proposal_queue", self.proposal_queue >= 1, "at least 1")?;

@@ -146,6 +146,10 @@ pub enum ChangeError {
         /// Which member.
         server: ServerId,
     },
+    /// Too few of the voters that would remain have answered this leader, or too many with other data than they voted with.
+    /// Certainly not applied; retry once they do.
+    #[error("too few of the voters that would remain have answered")]
+    VotersUnheard,
     /// This server lags too far behind, or does not answer: as a voter it would stand in the way of every commit. It was
     /// given no vote; if it was no member before, it is a non-voter now. A retry goes on from there.
     #[error("{server} does not catch up: it is {behind} entries behind")]
@@ -175,6 +179,7 @@ impl ChangeError {
             | Self::ChangeInProgress { .. }
             | Self::ConfigurationMoved { .. }
             | Self::NotSpoken { .. }
+            | Self::VotersUnheard
             | Self::NotCaughtUp { .. }
             | Self::Stopped
             | Self::Invalid(_) => false,

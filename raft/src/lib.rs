@@ -96,7 +96,7 @@ pub use error::{
     StartError, TransferError,
 };
 pub use raft_types::{
-    Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, Server, ServerAddress,
-    ServerId, Suffrage, Term, Time,
+    Configuration, ConfigurationChange, ConfigurationError, EntryId, Incarnation, LogIndex, Server,
+    ServerAddress, ServerId, Suffrage, Term, Time,
 };
 pub use state_machine::{SnapshotWriter, StateMachine};

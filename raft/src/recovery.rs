@@ -24,7 +24,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use raft_types::{
-    Configuration, ConfigurationError, EntryId, LogIndex, Server, ServerAddress, ServerId, Suffrage, Term,
+    Configuration, ConfigurationError, EntryId, Incarnation, LogIndex, Server, ServerAddress, ServerId,
+    Suffrage, Term,
 };
 use serde::Deserialize;
 
@@ -199,6 +200,7 @@ fn parse_peers(bytes: &[u8]) -> serde_json::Result<Configuration> {
                 id: ServerId::from(peer.id),
                 address: ServerAddress::from(peer.address),
                 suffrage: if peer.non_voter { Suffrage::Nonvoter } else { Suffrage::Voter },
+                incarnation: Incarnation::FOUNDER,
             })
             .collect()
     };
@@ -235,23 +237,51 @@ pub fn recover_cluster(
         return Err(RecoverError::Empty);
     }
     let (meta, repeated) = match snapshot {
-        Some(meta) if news.is_empty() && meta.configuration == *configuration => (meta, true),
+        Some(meta) if news.is_empty() && meta.configuration.servers() == configuration.servers() => {
+            (meta, true)
+        }
         found => {
             let id = recovered_entry(last)?;
+            let before = found.as_ref().map_or(0, |meta| meta.configuration.epoch());
+            let forced = configuration.clone().in_epoch(epoch(before, last, configuration));
             bring_up(snapshots, machine, found.as_ref(), &news)?;
-            (store_snapshot(snapshots, machine, id, configuration)?, false)
+            (store_snapshot(snapshots, machine, id, &forced)?, false)
         }
     };
-    if !repeated || !continues {
-        // No vote of the old cluster binds in the new one: its terms are past.
-        let hard_state = if hard_state.term >= meta.last.term {
+    if !repeated || !continues || !hard_state.incarnation.is_founder() {
+        // No vote of the old cluster binds in the new one: its terms are past, and this server is one of its founders.
+        let hard_state = if hard_state.term >= meta.last.term && hard_state.incarnation.is_founder() {
             None
         } else {
-            Some(HardState { term: meta.last.term, voted_for: None })
+            let term = hard_state.term.max(meta.last.term);
+            Some(HardState { term, ..HardState::default() })
         };
         log.write(&[Write { id: WriteId(1), hard_state, reset_to: Some(meta.last), ..Write::default() }])?;
     }
     Ok(Recovery { last, snapshot: meta, repeated })
+}
+
+/// Names the cluster that comes out of a recovery: the same for survivors whose logs are equal and who are forced to the same
+/// members, another one for any others, so that what was recovered apart stays apart (catalogue M16).
+fn epoch(before: u64, last: EntryId, configuration: &Configuration) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut fold = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for number in [before, last.term.0, last.index.0] {
+        fold(&number.to_le_bytes());
+    }
+    for server in configuration.servers() {
+        for text in [server.id.as_str(), server.address.as_str()] {
+            fold(&(text.len() as u64).to_le_bytes());
+            fold(text.as_bytes());
+        }
+        fold(&[u8::from(server.suffrage == Suffrage::Voter)]);
+    }
+    // Zero means that nothing was recovered.
+    hash.max(1)
 }
 
 fn term_at(base: EntryId, entries: &[Entry], index: LogIndex) -> Option<Term> {

@@ -12,7 +12,7 @@ fn follower() -> RaftCore {
     let members = ["a", "b", "c"].map(|id| Server::voter(id, format!("{id}:1"))).to_vec();
     let configuration = EntryKind::Configuration(Configuration::new(members));
     let persisted = Persisted {
-        hard_state: HardState { term: Term(5), voted_for: None },
+        hard_state: HardState { term: Term(5), ..HardState::default() },
         entries: vec![
             Entry::new(EntryId::new(1, 1), configuration, Bytes::new()),
             Entry::new(EntryId::new(5, 2), EntryKind::Noop, Bytes::new()),
@@ -31,7 +31,7 @@ fn follower() -> RaftCore {
 fn ask(core: &mut RaftCore, from: &str, request: Request) -> Vec<Effect> {
     let mut effects = Vec::new();
     let from = Peer::new(from, format!("{from}:1"));
-    core.step(Time::ZERO, Input::Request { from, request, reply: ReplyToken(1) }, &mut effects);
+    core.step(Time::ZERO, Input::Request { from, request, reply: ReplyToken(1), regard: None }, &mut effects);
     effects
 }
 

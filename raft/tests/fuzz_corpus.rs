@@ -98,6 +98,7 @@ fn wire_seeds(seeds: &mut Corpus) {
         protocol_version: 3,
         id: Some(Bytes::from_static(b"server-1")),
         addr: Some(Bytes::from_static(b"10.0.0.1:8300")),
+        ..Header::default()
     };
     let mut bytes = BytesMut::new();
     RequestFrame::ReadIndex(ReadIndexRequest { header: header.clone() })

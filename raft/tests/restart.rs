@@ -24,7 +24,7 @@ fn a_configuration_in_a_log_that_a_newer_snapshot_replaces_does_not_count() {
         size: 0,
     };
     let persisted = Persisted {
-        hard_state: HardState { term: Term(126), voted_for: None },
+        hard_state: HardState { term: Term(126), ..HardState::default() },
         snapshot: Some(snapshot.clone()),
         base: EntryId::new(91, 587),
         entries: (588..=610).map(entry).collect(),

@@ -12,7 +12,7 @@ use raft::storage::{
     DataDirectory, FileLog, FileSnapshots, LogOptions, LogStore, MemoryLog, MemorySnapshots, SnapshotStore,
     StdFileSystem, StorageError,
 };
-use raft::{Configuration, EntryId, LogIndex, Server, Suffrage, Term};
+use raft::{Configuration, EntryId, Incarnation, LogIndex, Server, Suffrage, Term};
 use storage_support::{append, command, compact, disk, log_on, reset, script, states};
 
 /// `open` gives the store again, as a restarted process finds it.
@@ -143,7 +143,8 @@ fn write_for(step: &Step, state: &raft::storage::Recovered, term: u64) -> Write 
         Step::Compact { forward } => compact(term, (base + forward).min(last)),
         Step::Reset { index } => reset(term, *index),
         Step::Vote => {
-            let hard_state = HardState { term: Term(term), voted_for: Some("someone".into()) };
+            let incarnation = Incarnation(term % 3);
+            let hard_state = HardState { term: Term(term), voted_for: Some("someone".into()), incarnation };
             Write { hard_state: Some(hard_state), ..Write::default() }
         }
         Step::Reopen => Write::default(),

@@ -1,9 +1,11 @@
 //! Stories with an exact script, named by the fault catalogue's ids. Every invariant is judged after every event, so most
 //! of them only have to bring the cluster into the situation.
 
+mod autopilot;
 mod catalogue;
 mod elections;
 mod follower_reads;
+mod identity;
 mod joint;
 mod leases;
 mod membership;

@@ -51,8 +51,13 @@ fn r09_a_stale_refusal_takes_nothing_back() {
     let before = world.core(leader).follower(&id).map(|view| view.matched);
     let term = world.core(leader).term();
     for sequence in 1..200 {
-        let response =
-            Response::Append { term, success: false, last_log: LogIndex(1), features: Features::OURS };
+        let response = Response::Append {
+            term,
+            success: false,
+            last_log: LogIndex(1),
+            features: Features::OURS,
+            incarnation: raft::Incarnation::FOUNDER,
+        };
         world.step(leader, Input::Response { from: id.clone(), sequence: Sequence(sequence), response });
     }
     assert_eq!(world.core(leader).follower(&id).map(|view| view.matched), before);
@@ -137,8 +142,14 @@ fn r16_what_was_acknowledged_survives_any_number_of_leaders() {
 #[test]
 fn r17_what_follows_a_larger_configuration_needs_the_larger_quorum() {
     let mut world = World::calm(1, 1);
-    world.isolate(1);
     let peer = world.servers[1].peer.clone();
+    let (id, address) = (peer.id.clone(), peer.address.clone());
+    let request = world.change(0, ConfigurationChange::AddNonvoter { id, address });
+    world.wait("it is known", |world| {
+        world.workload.outcome(request).is_some()
+            && world.core(0).follower(&peer.id).is_some_and(|view| view.incarnation.is_some())
+    });
+    world.isolate(1);
     let request = world.change(0, ConfigurationChange::AddVoter { id: peer.id, address: peer.address });
     let value = world.propose(0);
     world.run_for(seconds(1) / 5);

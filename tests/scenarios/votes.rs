@@ -186,7 +186,11 @@ fn e10_logs_are_compared_by_term_and_then_by_length() {
             let answered = |world: &World| !world.said.is_empty();
             assert!(world.run_until(seconds(1), answered));
             let expected = (last.term, last.index) >= (own.term, own.index);
-            assert_eq!(world.said[0].1, Response::Vote { term, granted: expected }, "{last} against {own}");
+            assert_eq!(
+                world.said[0].1,
+                Response::Vote { term, granted: expected, incarnation: raft::Incarnation::FOUNDER },
+                "{last} against {own}"
+            );
         }
     }
     world.settles();

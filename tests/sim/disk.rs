@@ -141,6 +141,17 @@ pub enum Start {
 }
 
 impl Disk {
+    /// A copy of what is durable; `None` where the real stores hold it.
+    #[must_use]
+    pub fn copy(&self) -> Option<Self> {
+        self.files.is_none().then(|| Self {
+            hard_state: self.hard_state.clone(),
+            log: self.log.clone(),
+            snapshots: self.snapshots.clone(),
+            ..Self::default()
+        })
+    }
+
     /// The newest snapshot.
     #[must_use]
     pub fn newest(&self) -> Option<&Snapshot> {
@@ -356,7 +367,7 @@ impl Disk {
                 while self.log.last().index > kept {
                     self.log.entries.pop_back();
                 }
-                self.hard_state = HardState { term: self.log.last().term, voted_for: None };
+                self.hard_state = HardState { term: self.log.last().term, ..HardState::default() };
             }
             Mutant::ConfigurationForgotten => {
                 for entry in &mut self.log.entries {

@@ -6,12 +6,14 @@
 //! [`check`] are judged over all servers at once, including what would survive a crash at that moment.
 //!
 //! Read in this order: [`options`], [`world`], [`server`], [`clock`], [`network`], [`disk`], [`nemesis`], [`workload`],
-//! [`register`], [`pilot`], [`check`], [`linearizable`], [`spec`], [`mutant`], [`swarm`].
+//! [`register`], [`pilot`], [`check`], [`linearizable`], [`spec`], [`mutant`], [`swarm`],
+//! [`shrink`], [`coverage`].
 //!
 //! **Not here.** Threads, sockets and files: the tests in `tests/live` use real ones.
 
 pub mod check;
 pub mod clock;
+pub mod coverage;
 pub mod disk;
 pub mod linearizable;
 pub mod machine;
@@ -23,6 +25,7 @@ pub mod pilot;
 pub mod random;
 pub mod register;
 pub mod server;
+pub mod shrink;
 pub mod spec;
 pub mod swarm;
 pub mod workload;

@@ -7,19 +7,27 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use simulation::coverage::regions::REGIONS;
 use simulation::mutant::Mutant;
 use simulation::options::Options;
+use simulation::shrink::{Less, Shrunk, shrink};
 use simulation::swarm::{Totals, hunt_all, run, swarm_of};
+use simulation::world::Report;
 
 const USAGE: &str = "usage:
   sim swarm [--seeds N] [--start S] [--events E] [--threads T] [--model | --autopilot]   run N seeds
   sim replay --seed S [--events E] [--mutant NAME] [--model | --autopilot] [--quiet]   run one seed and print every event
+             [--stop E] [--without PARTS] [--skip FAULTS] [--shrink]
   sim mutants [--seeds N] [--start S] [--events E] [--table] [--only CHECKER] [--autopilot]   plant each known defect and look for it
   sim explore [--servers N] [--changes N] [--terms N] [--log N] [--single] [--without RULE] [--states MAX] [--threads T]
                                                               look at every state of the specification within bounds
+--without: leave out some of faults, clients, changes, spares, snapshots, loss, duplicates, late, delay, disks, apply, drift, leases
+--stop: end the faults after exactly so many events
+--skip: leave out single faults, as in 0-4,7
+--shrink: look for a smaller run that fails
 --only: the only checker that counts
 --single: no joint configurations
---without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
+explore --without: switch a rule off: own-term-commit, own-term-before-change, joint-needs-both, one-change-at-a-time,
   one-server-at-a-time, newer-log-wins
 --model: a model of the disks instead of the real stores on simulated disks (faster)
 --autopilot: autopilot flies, machines come and go for good (with the model of the disks)";
@@ -141,15 +149,43 @@ fn run_swarm(arguments: &Arguments) -> Result<bool, String> {
             eprint!("\rseed {} ", report.seed);
         }
     });
+    for report in totals.failed.iter().take(SHRUNK) {
+        if let Some(small) = shrink(&kind.options(report.seed, events)) {
+            print_smaller(&small, None, kind);
+        }
+    }
     print_totals(&totals, began.elapsed().as_secs_f64());
     println!("{} passed, {} failed", totals.passed, totals.failed.len());
     Ok(totals.failed.is_empty())
+}
+
+/// How many failures of a swarm are made smaller.
+const SHRUNK: usize = 3;
+
+fn print_smaller(small: &Shrunk, mutant: Option<Mutant>, kind: Kind) {
+    let Report { seed, events, faults, failure, .. } = &small.report;
+    let left = faults - small.less.skip.as_ref().map_or(0, |skip| skip.range(..faults).count() as u64);
+    let what = failure.as_ref().map_or("", |failure| failure.check);
+    println!(
+        "seed {seed}: {what} fails after {events} events with {left} faults, found in {} runs",
+        small.runs
+    );
+    let command = replay_command(*seed, EVENTS, mutant, kind);
+    println!("  replay: {command} --stop {}{}", small.events, small.less.arguments());
 }
 
 fn print_totals(totals: &Totals, seconds: f64) {
     println!();
     for (name, count) in &totals.coverage {
         println!("{count:>12}  {name}");
+    }
+    println!("\nseeds that enter each region of the fault catalogue:");
+    let seeds = |region| totals.regions.get(region).copied().unwrap_or(0);
+    for (region, what) in REGIONS {
+        println!("{:>12}  {region} {what}", seeds(region));
+    }
+    for (region, what) in REGIONS.iter().filter(|(region, _)| seeds(region) == 0) {
+        println!("not entered: {region} {what}");
     }
     let events = totals.events;
     let virtual_seconds = totals.time.as_secs_f64();
@@ -170,7 +206,18 @@ fn replay_command(seed: u64, events: u64, mutant: Option<Mutant>, kind: Kind) ->
 }
 
 fn replay(arguments: &Arguments) -> Result<bool, String> {
-    arguments.known(&["--seed", "--events", "--mutant", "--model", "--autopilot", "--quiet"])?;
+    arguments.known(&[
+        "--seed",
+        "--events",
+        "--mutant",
+        "--model",
+        "--autopilot",
+        "--quiet",
+        "--stop",
+        "--without",
+        "--skip",
+        "--shrink",
+    ])?;
     let seed = arguments.number("--seed", u64::MAX)?;
     if seed == u64::MAX {
         return Err("replay needs --seed".to_owned());
@@ -180,8 +227,20 @@ fn replay(arguments: &Arguments) -> Result<bool, String> {
         Some(name) => Some(Mutant::named(name).ok_or_else(|| format!("no mutant is called {name:?}"))?),
         None => None,
     };
+    let kind = arguments.kind();
+    let less = Less::from_arguments(arguments.text("--without"), arguments.text("--skip"))?;
+    if arguments.text("--shrink").is_some() {
+        quiet_panics();
+        let found = shrink(&Options { mutant, ..kind.options(seed, events) });
+        match &found {
+            Some(small) => print_smaller(small, mutant, kind),
+            None => println!("seed {seed} does not fail"),
+        }
+        return Ok(found.is_none());
+    }
     let trace = arguments.text("--quiet").is_none();
-    let options = Options { mutant, trace, ..arguments.kind().options(seed, events) };
+    let mut options = less.of(Options { mutant, trace, ..kind.options(seed, events) });
+    options.events = arguments.number("--stop", options.events)?;
     if trace {
         println!("{options:#?}");
     }

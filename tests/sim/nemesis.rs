@@ -9,6 +9,7 @@ use std::time::Duration;
 use raft::core::Input;
 use rand::RngExt;
 
+use crate::options::Options;
 use crate::random::{Random, between, chance, stream};
 use crate::world::{Event, World};
 
@@ -18,21 +19,37 @@ pub use strikes::Strike;
 #[derive(Debug)]
 pub struct Nemesis {
     random: Random,
+    /// Faults begun, those included that were left out.
+    pub begun: u64,
 }
 
 impl Nemesis {
     /// The faults of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { random: stream(seed, "faults") }
+        Self { random: stream(seed, "faults"), begun: 0 }
+    }
+
+    /// Counts a fault. Where single faults are left out, it draws numbers of its own. True if it is left out.
+    fn begins(&mut self, options: &Options) -> bool {
+        let number = self.begun;
+        self.begun += 1;
+        let Some(skip) = &options.skip else { return false };
+        self.random = stream(options.seed, &format!("fault {number}"));
+        skip.contains(&number)
     }
 }
 
 impl World {
     pub(crate) fn fault(&mut self) {
+        let skipped = self.nemesis.begins(&self.options);
         let every = self.options.fault_every;
+        self.note_mended();
         let next = every.mul_f64(self.nemesis.random.random_range(0.1..2.0));
         self.schedule(next, Event::Fault);
+        if skipped {
+            return;
+        }
         let random = &mut self.nemesis.random;
         let mut node = random.random_range(0..self.servers.len());
         // Leaders are where faults hurt.
@@ -75,13 +92,24 @@ impl World {
             }
             91 => self.fail_disk_for(node, lasts),
             92..=93 => self.doom_disk_for(node, lasts),
-            94..=95 => self.rot(node, lasts),
+            94 => self.rot(node, lasts),
+            95 => self.wipe_for(node, lasts),
             _ => {
                 self.cover("bursts of loss");
                 self.network.loss = 400;
                 self.schedule(lasts, Event::Mend);
             }
         }
+    }
+
+    /// A server comes back under its id with an empty disk (D12). What was on its way to the old process is gone by then.
+    fn wipe_for(&mut self, node: usize, lasts: Duration) {
+        if self.servers[node].lost || !self.can_wipe(node) {
+            return;
+        }
+        self.wipe(node);
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
     }
 
     fn crash_for(&mut self, node: usize, lasts: Duration) {
@@ -164,6 +192,7 @@ impl World {
 
     fn pause(&mut self, node: usize, lasts: Duration) {
         self.cover("pauses");
+        self.regions.pauses(&self.servers[node], self.options.config.lease_reads);
         self.servers[node].paused_until = self.now + lasts;
     }
 

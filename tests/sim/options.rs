@@ -55,6 +55,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How autopilot is set up, where it flies.
     pub autopilot: Option<Flight>,
+    /// Faults that do not happen, by their number; where there is a list, each fault draws its own numbers.
+    pub skip: Option<std::collections::BTreeSet<u64>>,
     /// The only checker whose findings count; all of them when `None`.
     pub only: Option<&'static str>,
     /// The planted defect.
@@ -103,6 +105,7 @@ impl Options {
             files: true,
             segment_bytes: [200, 2_000, 20_000, 1 << 20][r.random_range(0..4)],
             autopilot: None,
+            skip: None,
             only: None,
             mutant: None,
             trace: false,
@@ -185,6 +188,7 @@ impl Options {
             files: true,
             segment_bytes: 4096,
             autopilot: None,
+            skip: None,
             only: None,
             mutant: None,
             trace: false,

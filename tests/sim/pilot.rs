@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use autopilot::core::Run;
 use autopilot::{
-    Action, ClusterView, Config, KnownServer, NodeStatus, Plan, PlannedStep, ServerId, State, Step,
+    Action, ChangePolicy, ClusterView, Config, HealthPolicy, KnownServer, NodeStatus, Plan, PlannedStep,
+    RemovalPolicy, ServerId, State, Step,
 };
 use raft::Time;
 use raft::core::RequestId;
@@ -55,7 +56,7 @@ impl Flight {
             config: Config {
                 last_contact_threshold: ms(200),
                 server_stabilization_time: Duration::from_secs(2),
-                ..Config::default()
+                ..Config::reference()
             },
             update: ms(200),
             reconcile: ms(1000),
@@ -67,6 +68,19 @@ impl Flight {
             policy: Policy::Stable,
             fleet_every: Duration::ZERO,
         }
+    }
+
+    /// How long one change may have to wait, whatever is configured.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let Config { health, removal, changes, server_stabilization_time, .. } = &self.config;
+        let dead = removal.voter_after.max(removal.nonvoter_after).unwrap_or_default();
+        let slow = health.suspension + health.joining + removal.cool_down + dead;
+        let windows = [(removal.budget, removal.window), (changes.max, changes.window)];
+        let limits = windows.iter().filter(|(max, _)| *max > 0).map(|(_, window)| *window);
+        let flaps = if health.flap_limit > 0 { health.flap_half_life * 6 } else { Duration::ZERO };
+        let limits: Duration = limits.sum();
+        *server_stabilization_time * 2 + self.reconcile * 3 + self.suspicion + slow + limits + flaps
     }
 
     /// What a seed decides. `heartbeat` and `delay` are those of its Raft and its network.
@@ -83,7 +97,9 @@ impl Flight {
                 max_trailing_logs: [3, 10, 50, 250][r.random_range(0..4)],
                 min_quorum: [0, 0, 0, 2, 3, 4][r.random_range(0..6)],
                 server_stabilization_time: between(r, ms(600), ms(3000)),
-                ..Config::default()
+                health: health(seed),
+                removal: removal(seed),
+                changes: changes(seed),
             },
             update,
             reconcile: update * r.random_range(1..5),
@@ -97,6 +113,47 @@ impl Flight {
             fleet_every: between(r, ms(500), ms(5000)),
         }
     }
+}
+
+fn health(seed: u64) -> HealthPolicy {
+    let r = &mut stream(seed, "health");
+    if chance(r, 500) {
+        return HealthPolicy::reference();
+    }
+    let ms = Duration::from_millis;
+    HealthPolicy {
+        flap_limit: [0, 3][r.random_range(0..2)],
+        flap_half_life: between(r, ms(1000), ms(3000)),
+        suspension: [Duration::ZERO, between(r, ms(200), ms(2000))][r.random_range(0..2)],
+        joining: [Duration::ZERO, between(r, ms(500), ms(3000))][r.random_range(0..2)],
+        ..HealthPolicy::default()
+    }
+}
+
+fn removal(seed: u64) -> RemovalPolicy {
+    let r = &mut stream(seed, "removal");
+    if chance(r, 400) {
+        return RemovalPolicy::reference();
+    }
+    let ms = Duration::from_millis;
+    let after = |r: &mut Random| chance(r, 500).then(|| between(r, ms(600), ms(4000)));
+    RemovalPolicy {
+        floor_from_size: chance(r, 500),
+        only_when_replaced: chance(r, 200),
+        swap: chance(r, 700),
+        voter_after: after(r),
+        nonvoter_after: after(r),
+        replica_after: after(r),
+        budget: [0, 1, 3][r.random_range(0..3)],
+        window: between(r, ms(1000), ms(4000)),
+        cool_down: [Duration::ZERO, between(r, ms(200), ms(2000))][r.random_range(0..2)],
+    }
+}
+
+fn changes(seed: u64) -> ChangePolicy {
+    let r = &mut stream(seed, "changes");
+    let max = [0, 2, 30][r.random_range(0..3)];
+    ChangePolicy { max, window: between(r, Duration::from_millis(1000), Duration::from_secs(4)) }
 }
 
 /// What a run of autopilot waits for.
@@ -151,6 +208,8 @@ pub struct Gossip {
     pub epoch: u64,
     /// When each was last heard of, directly or through others.
     pub heard: BTreeMap<usize, Time>,
+    /// When each was first heard of.
+    pub met: BTreeMap<usize, Time>,
     /// Who said that it leaves.
     pub left: BTreeSet<usize>,
 }
@@ -200,6 +259,8 @@ pub struct Fleet {
     pub gone: BTreeSet<usize>,
     /// Members that a person took out: they stay out.
     pub kept_out: BTreeSet<usize>,
+    /// How many of the members, in a thousand, are measured where measuring goes wrong.
+    pub measured_by_chance: u32,
     /// The server about which the engine refuses every change, and until when.
     pub refused: Option<(ServerId, Time)>,
     /// Until when people have switched reconciliation off.
@@ -224,6 +285,7 @@ impl Fleet {
             leaving: BTreeSet::new(),
             gone: BTreeSet::new(),
             kept_out: BTreeSet::new(),
+            measured_by_chance: 300,
             refused: None,
             switched_off_until: Time::ZERO,
             rival_next: false,

@@ -1,9 +1,9 @@
 //! One simulated server: its core, its disk, its state machine and what its driver keeps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::core::{Entry, Peer, RaftCore, ReplyToken, Request, RequestId, Role, Sequence};
-use raft::{EntryId, LogIndex, ServerId, Term, Time};
+use raft::core::{Entry, Peer, RaftCore, Regard, ReplyToken, Request, RequestId, Role, Sequence};
+use raft::{EntryId, Incarnation, LogIndex, ServerId, Term, Time};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, LogImage};
@@ -53,6 +53,8 @@ pub struct Received {
     pub sequence: Sequence,
     /// What was asked.
     pub request: Request,
+    /// What the asker takes the receiver for.
+    pub regard: Option<Regard>,
 }
 
 /// A proposal in the log that a client waits for.
@@ -120,6 +122,10 @@ pub struct SimServer {
     pub lost: bool,
     /// It was lost, and another has taken its place.
     pub replaced: bool,
+    /// Its disk came back without what it held, and it has not been taken in anew yet.
+    pub forgot: bool,
+    /// The lives of its data that are over.
+    pub former: BTreeSet<Incarnation>,
     /// The largest term this server was ever in, over all incarnations.
     pub highest_term: Term,
     /// The largest term it ever spoke in: no crash may take it back below (S3).
@@ -150,6 +156,8 @@ impl SimServer {
             clock: Clock::default(),
             lost: false,
             replaced: false,
+            forgot: false,
+            former: BTreeSet::new(),
             highest_term: Term(0),
             promised: Term(0),
         }

@@ -37,6 +37,8 @@ pub struct Totals {
     pub time: Duration,
     /// Sums, and for what is called "at most" the largest.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// How many runs entered each region of the catalogue.
+    pub regions: BTreeMap<&'static str, u64>,
 }
 
 impl Totals {
@@ -46,6 +48,9 @@ impl Totals {
         for (name, count) in &report.coverage {
             let known = self.coverage.entry(name).or_default();
             *known = if name.ends_with("at most") { (*known).max(*count) } else { *known + count };
+        }
+        for region in report.regions.keys() {
+            *self.regions.entry(region).or_default() += 1;
         }
         if report.failure.is_some() {
             self.failed.push(report);

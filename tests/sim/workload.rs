@@ -28,8 +28,13 @@ const KEYS: Key = 3;
 pub enum Asked {
     /// These commands.
     Commands(Vec<u64>),
-    /// An entry without a command.
-    Barrier,
+    /// An entry without a command, to read once it is applied: a read by log.
+    Barrier {
+        /// Of which register.
+        key: Key,
+        /// When it was asked for.
+        began: Time,
+    },
     /// A read.
     Read {
         /// It must see everything up to here.
@@ -110,6 +115,7 @@ impl Workload {
     pub(crate) fn hears(&mut self, core: &raft::core::RaftCore, input: &Input, node: usize) {
         match input {
             Input::Change { request, expected: Some(expected), .. }
+            | Input::AddVoter { request, expected: Some(expected), .. }
             | Input::ChangeMembership { request, expected: Some(expected), .. }
                 if *expected != core.configuration_index() =>
             {
@@ -124,7 +130,10 @@ impl Workload {
 
     /// Takes back a change of members that no server has heard of yet. False for anything else.
     pub(crate) fn withdraws(&mut self, input: &Input) -> bool {
-        let (Input::Change { request, .. } | Input::ChangeMembership { request, .. }) = input else {
+        let (Input::Change { request, .. }
+        | Input::AddVoter { request, .. }
+        | Input::ChangeMembership { request, .. }) = input
+        else {
             return false;
         };
         self.pending.remove(request);
@@ -217,7 +226,8 @@ impl World {
                 self.read(reader);
             }
             10..=12 => {
-                self.ask(node, Asked::Barrier, |request| Input::Barrier { request });
+                let (key, began) = (self.workload.key(), self.now);
+                self.ask(node, Asked::Barrier { key, began }, |request| Input::Barrier { request });
             }
             _ => {
                 let count = 1 + self.workload.random.random_range(0..4) / 3 * 3;
@@ -315,7 +325,14 @@ impl World {
         };
         let index = core.configuration_index();
         let expected = [None, Some(index), Some(index.previous())][self.workload.random.random_range(0..3)];
-        self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
+        match change {
+            ConfigurationChange::AddVoter { id, address } => {
+                self.ask(node, Asked::Change, |request| Input::AddVoter { request, id, address, expected });
+            }
+            change => {
+                self.ask(node, Asked::Change, |request| Input::Change { request, change, expected });
+            }
+        }
     }
 
     /// A change is answered once it is committed, and refused if it expects another configuration than the one in force.
@@ -495,7 +512,11 @@ impl World {
             return self.judge("clients", Err(sentence));
         }
         self.checks.reads.saw(entry.id.index);
-        self.workload.pending.remove(&waiting.request);
+        let asked = self.workload.pending.remove(&waiting.request);
+        if let Some((_, Asked::Barrier { key, began })) = asked {
+            self.cover("reads by log");
+            self.serve_read(node, key, began);
+        }
         if let Some(value) = waiting.value {
             self.learn(value, Fate::Acknowledged);
             if let Some(answer) = answer {

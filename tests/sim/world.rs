@@ -7,6 +7,7 @@ mod ending;
 mod event;
 mod fleet;
 mod flying;
+mod identity;
 mod operator;
 mod perform;
 
@@ -20,6 +21,7 @@ use rand::RngExt;
 
 use crate::check::{Checks, Step, Verdict, stability};
 use crate::clock::Clock;
+use crate::coverage::{Before, Moment, Regions};
 use crate::disk::Start;
 use crate::machine::Snapshot;
 use crate::mutant::Mutant;
@@ -59,6 +61,10 @@ pub struct Report {
     pub hash: u64,
     /// How often each interesting thing happened.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// How often each region of the catalogue was entered.
+    pub regions: BTreeMap<&'static str, u64>,
+    /// Faults that were begun, those included that were left out.
+    pub faults: u64,
     /// What went wrong, if anything.
     pub failure: Option<Failure>,
 }
@@ -78,6 +84,8 @@ pub struct World {
     pub network: Network,
     /// The checkers.
     pub checks: Checks,
+    /// Which regions of the catalogue were entered.
+    pub regions: Regions,
     /// The run in the words of the specification.
     pub specification: Trace,
     /// What clients asked for.
@@ -133,6 +141,7 @@ impl World {
             network: Network::new(&options),
             checks: Checks::default(),
             specification: Trace::default(),
+            regions: Regions::default(),
             workload: Workload::new(options.seed),
             nemesis: Nemesis::new(options.seed),
             fleet: Fleet::new(options.seed),
@@ -225,12 +234,15 @@ impl World {
             time: self.now.since(Time::ZERO),
             hash: self.hash,
             coverage: self.coverage.clone(),
+            regions: self.regions.entered().clone(),
+            faults: self.nemesis.begun,
             failure: self.failure.clone(),
         }
     }
 
     /// Counts something interesting.
     pub fn cover(&mut self, what: &'static str) {
+        self.regions.counts(what);
         *self.coverage.entry(what).or_default() += 1;
     }
 
@@ -423,12 +435,12 @@ impl World {
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
         let from = self.servers[received.from].peer.clone();
-        let request = received.request.clone();
+        let (request, regard) = (received.request.clone(), received.regard);
         if request == Request::ReadIndex {
             self.checks.contact.read_index(reply, self.now);
         }
         self.servers[node].received.insert(reply, received);
-        self.step(node, Input::Request { from, request, reply });
+        self.step(node, Input::Request { from, request, reply, regard });
     }
 
     fn judge_stored(&mut self, node: usize, snapshot: &Snapshot) {
@@ -438,7 +450,7 @@ impl World {
 
     fn answer(&mut self, node: usize, epoch: u64, from: usize, sequence: Sequence, response: Response) {
         if !self.is_current(node, epoch) {
-            return;
+            return self.cover("answers to an earlier life");
         }
         self.checks.contact.answered(node, epoch, sequence);
         if self.servers[node].sent.remove(&sequence).is_none() {
@@ -510,7 +522,7 @@ impl World {
         {
             self.checks.contact.reads(*request, self.now);
         }
-        let before = Seen::of(core);
+        let (before, shown, told) = (Seen::of(core), Before::of(core), input.clone());
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
         let heard = trace::heard(&input);
         let mut effects = Vec::new();
@@ -518,6 +530,7 @@ impl World {
         if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
             self.judge("stability", Err(sentence));
         }
+        self.enter_regions(node, shown, &told, &effects);
         let specified = self.specify(node, &heard, &effects);
         self.take_in(node, before, effects);
         // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
@@ -528,6 +541,12 @@ impl World {
             self.judge("contact", verdict);
         }
         self.judge("specification", specified);
+    }
+
+    fn enter_regions(&mut self, node: usize, before: Before, input: &Input, effects: &[raft::core::Effect]) {
+        let Self { now, servers, network, options, regions, .. } = self;
+        let (now, Some(core)) = (*now, &servers[node].core) else { return };
+        regions.steps(&Moment { now, node, before, input, core, effects, servers, network, options });
     }
 
     /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
@@ -621,6 +640,7 @@ impl World {
                         server.log.last()
                     );
                 }
+                self.regions.starts(node, &core);
                 server.core = Some(core);
                 if !effects.is_empty() {
                     self.cover("logs reset to a newer snapshot at a restart");
@@ -640,6 +660,7 @@ impl World {
             return;
         }
         self.trace(|| format!("{} crashes", self.servers[node].peer.id));
+        self.regions.crashes(node, &self.servers);
         self.abandon_clients_of(node);
         for received in std::mem::take(&mut self.servers[node].received).into_values() {
             let after = self.options.delay.1;

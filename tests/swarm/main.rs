@@ -2,7 +2,7 @@
 
 use simulation::mutant::Mutant;
 use simulation::options::Options;
-use simulation::swarm::{hunt, run, swarm};
+use simulation::swarm::{hunt, run, swarm, swarm_of};
 
 const EVENTS: u64 = 2500;
 
@@ -41,6 +41,47 @@ fn no_invariant_breaks_under_the_fixed_seeds() {
 }
 
 #[test]
+fn no_rule_of_autopilot_breaks_under_the_fixed_seeds() {
+    let totals = swarm_of(1_000_000..1_000_100, 2, |seed| Options::flown(seed, EVENTS), |_| {});
+    let failures: Vec<String> = totals
+        .failed
+        .iter()
+        .filter_map(|report| report.failure.as_ref().map(|failure| (report.seed, failure)))
+        .map(|(seed, failure)| {
+            let replay = "cargo run --release -p simulation -- replay --autopilot";
+            format!("{}: {}\n  {replay} --seed {seed} --events {EVENTS}", failure.check, failure.sentence)
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    for rare in [
+        "autopilot: promotions",
+        "autopilot: demotions",
+        "autopilot: transfers",
+        "autopilot: removals of failed servers",
+        "autopilot: swaps for dead voters",
+        "autopilot: decisions that were too old",
+        "autopilot refuses: still-answers",
+        "autopilot refuses: no-quorum",
+        "machines: gone for good",
+        "machines: leaving",
+        "machines: rolling reboots",
+        "people: changes just before a step",
+    ] {
+        assert!(totals.coverage.get(rare).is_some_and(|count| *count > 0), "the seeds never reach: {rare}");
+    }
+}
+
+#[test]
+fn a_seed_decides_everything_about_autopilot() {
+    for seed in [7, 8, 9] {
+        let first = run(Options::flown(seed, EVENTS));
+        let second = run(Options::flown(seed, EVENTS));
+        assert_eq!((first.hash, first.events, first.time), (second.hash, second.events, second.time));
+        assert_eq!(first.coverage, second.coverage);
+    }
+}
+
+#[test]
 fn a_seed_decides_everything() {
     for seed in [7, 8, 9] {
         let first = run(Options::from_seed(seed, EVENTS));
@@ -60,6 +101,8 @@ fn planted_defects_are_found() {
         Mutant::Core(raft::core::Mutant::CommitsOldTerms),
         Mutant::AckForged,
         Mutant::RefusalLies,
+        Mutant::Autopilot(autopilot::core::Mutant::NoProbation),
+        Mutant::Autopilot(autopilot::core::Mutant::AnswersIgnored),
     ] {
         let found = hunt(mutant, 0..40, EVENTS);
         assert!(found.is_some(), "{} is not found in 40 seeds", mutant.name());

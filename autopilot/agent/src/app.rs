@@ -1,9 +1,10 @@
 //! What the parts of one running server share.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use autopilot::Supervisor;
+use parking_lot::Mutex;
 use raft::{ProposeError, Raft, ServerId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,12 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const META_ZONE: &str = "zone";
 /// Blocking queries that may wait on one server.
 pub(crate) const WAITING_MAX: usize = 1024;
+
+/// Milliseconds since 1970, by the clock of this machine.
+pub(crate) fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Where a server is reached; with port 0 in the configuration, the port that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +51,8 @@ pub(crate) struct App {
     pub(crate) supervisor: Supervisor,
     pub(crate) events: EventLog,
     pub(crate) peers: Peers,
+    /// By whom and why this server was removed from its cluster, if it was and knows.
+    pub(crate) removed: Mutex<Option<String>>,
     /// Places for blocking queries.
     pub(crate) waiting: Semaphore,
     /// Somebody asked this server to leave.
@@ -75,6 +84,7 @@ impl App {
             supervisor: parts.supervisor,
             events: EventLog::default(),
             peers: Peers::new(),
+            removed: Mutex::new(None),
             waiting: Semaphore::new(WAITING_MAX),
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),

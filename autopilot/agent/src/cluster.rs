@@ -22,8 +22,10 @@ use crate::app::{Addresses, App, Parts, VERSION};
 use crate::config::{AgentConfig, ConfigError, LogLevel, PromoterKind};
 use crate::integration::Application;
 use crate::kv::{KvMachine, KvStore};
+use crate::leadership::CaughtUp;
 use crate::members::{GossipError, GossipSocket, Members, Profile};
-use crate::{bootstrap, events, http, leader};
+use crate::zones::InZones;
+use crate::{bootstrap, events, http, leader, removed};
 
 /// How long handing leadership over may delay a stop.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -143,6 +145,7 @@ impl Agent {
         tasks.spawn(bootstrap::run(Arc::clone(&app)));
         tasks.spawn(leader::run(Arc::clone(&app)));
         tasks.spawn(events::record(Arc::clone(&app)));
+        tasks.spawn(removed::watch(Arc::clone(&app)));
         tasks.spawn(http::serve(listener, http::router(Arc::clone(&app)), app.stopping.clone()));
         tasks.close();
         tracing::info!(id = %app.id, name = %app.config.node_name, http = %addresses.http, raft = %addresses.raft, gossip = %addresses.gossip, version = VERSION, "started");
@@ -343,10 +346,10 @@ fn start_autopilot(config: &AgentConfig, raft: &Raft, store: &KvStore, members: 
     };
     let builder = Autopilot::builder(raft.clone(), application).intervals(intervals);
     let builder = match config.promoter {
-        PromoterKind::Stable => builder.promoter(StablePromoter),
-        PromoterKind::ReadReplicas => builder.promoter(<ReadReplicas>::default()),
+        PromoterKind::Stable => builder.promoter(InZones(StablePromoter)),
+        PromoterKind::ReadReplicas => builder.promoter(InZones(<ReadReplicas>::default())),
     };
-    autopilot::supervise(raft.leadership(), builder)
+    autopilot::supervise(CaughtUp::new(raft.clone(), raft.leadership()), builder)
 }
 
 /// A random UUID (version 4).
@@ -369,8 +372,14 @@ impl Transport for SharedTransport {
         self.0.local_address()
     }
 
-    fn send(&self, to: &raft::core::Peer, sequence: raft::core::Sequence, request: raft::core::Request) {
-        self.0.send(to, sequence, request);
+    fn send(
+        &self,
+        to: &raft::core::Peer,
+        sequence: raft::core::Sequence,
+        request: raft::core::Request,
+        regard: raft::core::Regard,
+    ) {
+        self.0.send(to, sequence, request, regard);
     }
 
     fn send_snapshot(
@@ -378,9 +387,10 @@ impl Transport for SharedTransport {
         to: &raft::core::Peer,
         sequence: raft::core::Sequence,
         request: raft::core::Request,
+        regard: raft::core::Regard,
         state: raft::transport::SnapshotState,
     ) {
-        self.0.send_snapshot(to, sequence, request, state);
+        self.0.send_snapshot(to, sequence, request, regard, state);
     }
 
     fn retain(&self, members: &[ServerId]) {

@@ -443,3 +443,30 @@ async fn one_survivor_with_a_peers_file_leads_on_with_all_data() {
     d.stop().await;
     a.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_told_to_those_who_wait_and_is_no_key() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let agents = three(dir.path()).await;
+    let leader = leader_of(&agents).await;
+    healthy(&agents[0], 3).await;
+    let follower = &agents[(leader + 1) % 3];
+    let id = follower.id().to_string();
+    let before = get(follower, "/v1/agent/autopilot/events").await.json();
+    let last =
+        before.as_array().and_then(|events| events.last()).map_or(0, |e| e["Index"].as_u64().unwrap_or(0));
+    let path = format!("/v1/agent/autopilot/events?audit&wait=60s&index={last}");
+    let cordon = format!("/v1/operator/autopilot/cordon?server={id}&why=noisy&by=night");
+    // Both through a follower, which hands them on.
+    let (told, ordered) = tokio::join!(get(follower, &path), call(follower, "PUT", &cordon, ""));
+    assert_eq!(ordered.json()["Cordoned"][0]["Server"], id, "{}", ordered.text());
+    let event = told.json()[0].clone();
+    assert_eq!(
+        (&event["Kind"], &event["By"], &event["Server"]),
+        (&"cordoned".into(), &"night".into(), &id.into())
+    );
+    assert_eq!(get(follower, "/v1/kv/?keys").await.text(), "[]", "an order is no key");
+    for agent in agents {
+        agent.stop().await;
+    }
+}

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use autopilot::{ChangePolicy, HealthPolicy, RemovalPolicy};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::kv::AutopilotSettings;
@@ -175,6 +176,18 @@ pub struct AutopilotSection {
         id = "autopilot_server_stabilization_time"
     )]
     pub server_stabilization_time: Option<Span>,
+    /// What makes health steady, as a table; a key left out takes its default
+    #[arg(skip)]
+    #[serde(deserialize_with = "health_table")]
+    pub health: Option<HealthPolicy>,
+    /// What keeps removals from surprising, as a table; a key left out takes its default
+    #[arg(skip)]
+    #[serde(deserialize_with = "removal_table")]
+    pub removal: Option<RemovalPolicy>,
+    /// How fast members may be changed, as a table; a key left out takes its default
+    #[arg(skip)]
+    #[serde(deserialize_with = "changes_table")]
+    pub changes: Option<ChangePolicy>,
     /// How often health is assessed [default: 2s]
     #[arg(long = "autopilot-update-interval", value_name = "DURATION", id = "autopilot_update_interval")]
     pub update_interval: Option<Span>,
@@ -357,6 +370,9 @@ impl AgentConfig {
         set(&mut self.autopilot.max_trailing_logs, autopilot.max_trailing_logs);
         set(&mut self.autopilot.min_quorum, autopilot.min_quorum);
         set(&mut self.autopilot.server_stabilization_time, autopilot.server_stabilization_time.map(|s| s.0));
+        set(&mut self.autopilot.health, autopilot.health);
+        set(&mut self.autopilot.removal, autopilot.removal);
+        set(&mut self.autopilot.changes, autopilot.changes);
         set(&mut self.update_interval, autopilot.update_interval.map(|s| s.0));
         set(&mut self.reconcile_interval, autopilot.reconcile_interval.map(|s| s.0));
 
@@ -452,6 +468,9 @@ impl AgentConfig {
                 return wrong(key, "must be at least 10ms".to_owned());
             }
         }
+        crate::integration::config_of(&self.autopilot)
+            .validate()
+            .map_err(|error| ConfigError::Value { key: "autopilot", message: error.to_string() })?;
         self.raft.validate().map_err(|error| ConfigError::Value { key: "raft", message: error.to_string() })
     }
 }
@@ -514,6 +533,33 @@ where
 {
     let table = BTreeMap::<String, String>::deserialize(deserializer)?;
     Ok(Some(table.into_iter().collect()))
+}
+
+fn health_table<'de, D: serde::Deserializer<'de>>(table: D) -> Result<Option<HealthPolicy>, D::Error> {
+    laid_over(AutopilotSettings::default().health, table).map(Some)
+}
+
+fn removal_table<'de, D: serde::Deserializer<'de>>(table: D) -> Result<Option<RemovalPolicy>, D::Error> {
+    laid_over(AutopilotSettings::default().removal, table).map(Some)
+}
+
+fn changes_table<'de, D: serde::Deserializer<'de>>(table: D) -> Result<Option<ChangePolicy>, D::Error> {
+    laid_over(AutopilotSettings::default().changes, table).map(Some)
+}
+
+/// A group of settings in which the keys of a table take the place of the defaults.
+fn laid_over<'de, T, D>(base: T, table: D) -> Result<T, D::Error>
+where
+    T: Serialize + serde::de::DeserializeOwned,
+    D: serde::Deserializer<'de>,
+{
+    let mut keys = BTreeMap::<String, serde_json::Value>::new();
+    for value in [serde_json::to_value(base), serde_json::Value::deserialize(table).map(Ok)?] {
+        let value = value.map_err(serde::de::Error::custom)?;
+        keys.extend(value.as_object().cloned().ok_or_else(|| serde::de::Error::custom("expected a table"))?);
+    }
+    let keys = serde_json::Value::Object(keys.into_iter().collect());
+    serde_json::from_value(keys).map_err(serde::de::Error::custom)
 }
 
 /// The host name, cut to what a node name may be; `server` when the system tells none.
@@ -583,6 +629,19 @@ mod tests {
         assert_eq!(config.http_addr.port(), 0);
         assert_eq!(config.raft_addr.port(), 8300, "the default");
         assert_eq!(config.meta.len(), 2, "tables and flags add up: {:?}", config.meta);
+    }
+
+    #[test]
+    fn groups_are_tables_over_the_defaults() {
+        let file =
+            "[autopilot]\nremoval = { budget = 2, voter_after = \"1m\" }\n[autopilot.health]\nsamples = 5\n";
+        let config = load(file, &[]).expect("valid");
+        let removal = AutopilotSettings::removal_default();
+        let voter_after = Some(Duration::from_secs(60));
+        assert_eq!(config.autopilot.removal, RemovalPolicy { budget: 2, voter_after, ..removal });
+        assert_eq!(config.autopilot.health, HealthPolicy { samples: 5, ..HealthPolicy::default() });
+        check_error("[autopilot]\nremoval = { budgt = 2 }", &[], &["agent.toml:2", "budgt"]);
+        check_error("[autopilot.health]\nsamples = 33", &[], &["health.samples", "from 1 to 32"]);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use autopilot::{Autopilot, Event};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
-use crate::app::App;
+use crate::app::{App, unix_ms};
 use crate::http::wire;
 
 /// Events that are kept.
@@ -17,9 +18,10 @@ const EVENTS_MAX: usize = 512;
 const TERM_SHIFT: u32 = 20;
 
 /// A bounded list of events, newest last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventLog {
     ring: Mutex<Ring>,
+    last: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -28,28 +30,48 @@ struct Ring {
     last_index: u64,
 }
 
+impl Default for EventLog {
+    fn default() -> Self {
+        Self { ring: Mutex::default(), last: watch::Sender::new(0) }
+    }
+}
+
 impl EventLog {
     /// The events after this index.
     pub(crate) fn after(&self, index: u64) -> Vec<wire::Event> {
         self.ring.lock().events.iter().filter(|event| event.index > index).cloned().collect()
     }
 
-    fn push(&self, event: &Event) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Follows the index of the newest event.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// Adds an event that is so old by now.
+    fn push(&self, event: &Event, age: Duration) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let mut ring = self.ring.lock();
-        let index = (ring.last_index + 1).max((event.term.0 << TERM_SHIFT) + 1);
+        let index = (ring.last_index + 1).max((event.term.0 << TERM_SHIFT) + event.sequence);
         ring.last_index = index;
         if ring.events.len() == EVENTS_MAX {
             ring.events.pop_front();
         }
         ring.events.push_back(wire::Event {
             index,
-            time_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            time_unix_ms: unix_ms().saturating_sub(age),
             kind: event.what.to_string(),
             server: event.server.to_string(),
             reason: event.reason.code(),
             text: event.reason.to_string(),
+            by: event.actor.to_string(),
+            term: event.term.0,
+            change: event.is_change(),
+            decided_on: event.decided_on.map(|index| index.0),
+            configuration_index: event.index.map(|index| index.0),
+            inputs: event.inputs.map(|hash| hash.to_string()),
         });
+        drop(ring);
+        self.last.send_replace(index);
     }
 }
 
@@ -74,12 +96,21 @@ pub(crate) async fn record(app: Arc<App>) {
 
 async fn copy(app: &App, autopilot: &Autopilot) {
     let mut events = autopilot.events();
+    let mut told = 0;
+    let mut tell = |event: &Event| {
+        if event.sequence > told {
+            told = event.sequence;
+            tracing::info!(what = %event.what, server = %event.server, by = %event.actor, reason = %event.reason, "autopilot");
+            app.events.push(event, autopilot.now().since(event.at));
+        }
+    };
+    // What happened before this server began to listen.
+    for event in autopilot.audit().await.unwrap_or_default() {
+        tell(&event);
+    }
     loop {
         match events.recv().await {
-            Ok(event) => {
-                tracing::info!(what = %event.what, server = %event.server, reason = %event.reason, "autopilot");
-                app.events.push(&event);
-            }
+            Ok(event) => tell(&event),
             Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "autopilot events were missed"),
             Err(RecvError::Closed) => return,
         }

@@ -1,14 +1,21 @@
 //! What autopilot asks of this application: the shared configuration, and who is there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use autopilot::{ApplicationError, ApplicationIntegration, Config, KnownServer, NodeStatus, ServerAddress};
+use autopilot::{
+    ApplicationError, ApplicationIntegration, Config, KnownServer, Ledger, NodeStatus, ServerAddress,
+    StoredLedger,
+};
+use bytes::Bytes;
 use promoter_plugins::ReadReplicas;
-use raft::Raft;
+use raft::{ProposeError, Raft};
+use thiserror::Error;
 
 use crate::app::META_ZONE;
-use crate::kv::{AutopilotSettings, KvStore};
+use crate::kv::command::LEDGER_BYTES_MAX;
+use crate::kv::{AutopilotSettings, Command, KeptLedger, KvStore};
 use crate::members::{Liveness, MemberView, Members};
 
 /// After its start a server may not have heard of everyone yet. For this long a member of the configuration that gossip
@@ -35,7 +42,50 @@ pub(crate) fn config_of(settings: &AutopilotSettings) -> Config {
         max_trailing_logs: settings.max_trailing_logs,
         min_quorum: usize::try_from(settings.min_quorum).unwrap_or(usize::MAX),
         server_stabilization_time: settings.server_stabilization_time,
+        health: settings.health.clone(),
+        removal: settings.removal.clone(),
+        changes: settings.changes.clone(),
     }
+}
+
+/// How far two clocks of servers may be apart before the age of a ledger counts as unknown.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
+
+/// A ledger as the replicated state has it.
+fn stored(kept: &KeptLedger, now_unix_ms: u64) -> Result<StoredLedger, serde_json::Error> {
+    let ledger = serde_json::from_slice(&kept.ledger)?;
+    let future = Duration::from_millis(kept.unix_ms.saturating_sub(now_unix_ms));
+    // One from the future was made by another clock: what age it has nobody can tell.
+    let age = match future > CLOCK_SKEW_MAX {
+        true => Ledger::AGE_MAX + CLOCK_SKEW_MAX,
+        false => Duration::from_millis(now_unix_ms.saturating_sub(kept.unix_ms)),
+    };
+    Ok(StoredLedger { ledger, age })
+}
+
+/// Why what autopilot knows was not stored. A later one takes its place, so a retry is safe and rarely needed.
+#[derive(Debug, Error)]
+pub(crate) enum KeepError {
+    /// There are too many servers or orders. A retry fails again.
+    #[error("what autopilot knows takes {bytes} bytes, the limit is {LEDGER_BYTES_MAX}")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// Replication failed; it may be stored nonetheless.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+/// Stores what autopilot knows in the replicated state, where the next leader finds it.
+pub(crate) async fn keep_ledger(raft: &Raft, ledger: &Ledger) -> Result<(), KeepError> {
+    let ledger = serde_json::to_vec(ledger).expect("a ledger holds nothing that JSON cannot");
+    if ledger.len() > LEDGER_BYTES_MAX {
+        return Err(KeepError::TooLarge { bytes: ledger.len() });
+    }
+    let command = Command::KeepLedger { ledger: Bytes::from(ledger), unix_ms: crate::app::unix_ms() };
+    raft.propose(command.encode()).await?;
+    Ok(())
 }
 
 #[async_trait]
@@ -59,6 +109,20 @@ impl ApplicationIntegration for Application {
         Ok(known)
     }
 
+    async fn load_ledger(&self) -> Option<StoredLedger> {
+        // Leadership is told to autopilot only once everything before it is applied here.
+        let kept = self.store.ledger()?;
+        stored(&kept, crate::app::unix_ms())
+            .inspect_err(|error| tracing::warn!(%error, "what the last leader knew cannot be read"))
+            .ok()
+    }
+
+    async fn store_ledger(&self, ledger: &Arc<Ledger>) {
+        if let Err(error) = keep_ledger(&self.raft, ledger).await {
+            tracing::warn!(%error, "what autopilot knows is not stored; will try again");
+        }
+    }
+
     async fn remove_failed_server(&self, server: &KnownServer) {
         // Shown as left from now on, so that nobody goes on counting it as failed.
         self.members.force_leave(server.id.as_str());
@@ -77,14 +141,51 @@ fn known_server(member: &MemberView) -> Option<KnownServer> {
     }
     Some(KnownServer {
         id: profile.id.as_str().into(),
-        name: profile.name.clone(),
+        name: profile.name.as_str().into(),
         address: ServerAddress::from(raft.to_string()),
-        version: profile.version.clone(),
+        version: profile.version.as_str().into(),
         node_status: match member.liveness {
             Liveness::Alive => NodeStatus::Alive,
             Liveness::Failed => NodeStatus::Failed,
             Liveness::Left => NodeStatus::Left,
         },
-        meta,
+        meta: meta.into(),
+        incarnation: Some(member.generation),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use autopilot::testing::Situation;
+    use autopilot::{Hand, Instruction, Memory, Round, StablePromoter};
+
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let inputs = Situation::new("n1").voter("n2").voter("n3").inputs;
+        let state = Round::run(&inputs, &StablePromoter).state;
+        let mut hand = Hand::default();
+        let cordon = Instruction::Cordon { server: "n2".into(), why: "noisy disk".to_owned() };
+        hand.follow(cordon, &autopilot::Actor::REQUESTER, inputs.now).expect("a good order");
+        Ledger::export(&state, &Memory::default(), &hand, &Config::default(), inputs.now)
+    }
+
+    #[test]
+    fn a_ledger_survives_the_replicated_state_with_its_age() {
+        let ledger = ledger();
+        let bytes = serde_json::to_vec(&ledger).expect("JSON");
+        let kept = KeptLedger { ledger: bytes.into(), unix_ms: 1_000_000 };
+        let read = stored(&kept, 1_003_000).expect("readable");
+        assert_eq!((read.ledger, read.age), (ledger, Duration::from_secs(3)));
+        assert_eq!(stored(&kept, 999_500).expect("readable").age, Duration::ZERO, "clocks differ a little");
+        assert!(
+            stored(&kept, 900_000).expect("readable").age > Ledger::AGE_MAX,
+            "one of two clocks is wrong"
+        );
+    }
+
+    #[test]
+    fn what_is_no_ledger_is_an_error_and_no_panic() {
+        assert!(stored(&KeptLedger { ledger: "{}".into(), unix_ms: 0 }, 0).is_err());
+    }
 }

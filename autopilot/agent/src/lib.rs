@@ -22,6 +22,9 @@ mod cluster;
 mod events;
 mod integration;
 mod leader;
+mod leadership;
+mod removed;
+mod zones;
 
 #[cfg(test)]
 mod cluster_tests;

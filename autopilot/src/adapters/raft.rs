@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use raft::{ChangeError, Metrics, Raft, TransferError};
-use raft_types::{LogIndex, ServerAddress, ServerId};
+use raft_types::{ConfigurationChange, LogIndex, ServerAddress, ServerId};
 
 use crate::driver::{Leadership, LeadershipSource};
-use crate::model::{ClusterView, ServerStats};
+use crate::model::{Capabilities, ClusterView, ServerStats};
 use crate::ports::{Cluster, ClusterError};
 
 #[async_trait]
 impl Cluster for Raft {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { atomic: true, ..Capabilities::default() }
+    }
+
     async fn view(&self) -> Result<ClusterView, ClusterError> {
         // One snapshot of the metrics, so that the parts belong together.
         let metrics = self.metrics().borrow().clone();
@@ -58,6 +62,14 @@ impl Cluster for Raft {
         Ok(Self::remove_server(self, id, expected).await?)
     }
 
+    async fn change_members(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        Ok(Self::change_membership(self, changes, expected).await?)
+    }
+
     async fn transfer_leadership(&self, to: ServerId) -> Result<(), ClusterError> {
         Ok(Self::transfer_leadership(self, Some(to)).await?)
     }
@@ -97,6 +109,12 @@ fn view(id: &ServerId, metrics: &Metrics, now: Instant) -> ClusterView {
         configuration_committed: metrics.configuration_committed,
         last: metrics.last,
         stats,
+        installing: metrics
+            .peers
+            .iter()
+            .filter(|(_, seen)| seen.snapshotting)
+            .map(|(peer, _)| peer.clone())
+            .collect(),
     }
 }
 
@@ -108,6 +126,9 @@ impl From<ChangeError> for ClusterError {
             ChangeError::ChangeInProgress { index } => Self::ChangeInProgress { index },
             ChangeError::ConfigurationMoved { index } => Self::ConfigurationMoved { index },
             ChangeError::Invalid(error) => Self::Invalid(error),
+            ChangeError::NotSpoken { .. } => Self::Unsupported {
+                what: "change several members in one step, since one of them never said it can",
+            },
             lagging @ ChangeError::NotCaughtUp { .. } => Self::Refused { reason: lagging.to_string() },
             stopped @ ChangeError::Stopped => Self::Unavailable { reason: stopped.to_string() },
             unknown => Self::OutcomeUnknown { reason: unknown.to_string() },

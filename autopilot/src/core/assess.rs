@@ -1,12 +1,17 @@
-//! The health rules: which hold for one server, and since when it has been as it is.
+//! The health rules: which hold for one server, since when it has been as it is, and from when on that counts.
+//!
+//! What the application says counts at once. What is measured counts once enough of the last measurements agree, and
+//! an unhealthy server must do better than one that is healthy. With `HealthPolicy::reference` both are the plain rules
+//! of hashicorp/raft-autopilot.
 
 use std::time::Duration;
 
 use raft_types::{EntryId, LogIndex, ServerId, Term, Time};
 
-use super::inputs::{Inputs, ServerMemory};
+use super::flaps;
+use super::inputs::Inputs;
 use super::mutant::{Mutant, mutated};
-use crate::model::{Config, HealthReason, NodeStatus, ServerHealth, ServerStats};
+use crate::model::{Config, HealthPolicy, HealthReason, NodeStatus, ServerHealth, ServerMemory, ServerStats};
 
 /// The newest measurement of a server, with its time.
 #[derive(Clone, Copy, Debug)]
@@ -22,20 +27,22 @@ pub(super) fn yardstick(inputs: &Inputs) -> Option<EntryId> {
     let last = if view.is_leader {
         view.last
     } else {
-        let stats = fresh(inputs, view.leader.as_ref()?)?;
+        let measured = inputs.fetched.as_ref().unwrap_or(&view.stats);
+        let stats = measured.get(view.leader.as_ref()?)?;
         EntryId { term: stats.last_term, index: stats.last_index }
     };
     (last.term != Term(0) && last.index != LogIndex::ZERO).then_some(last)
 }
 
-fn fresh<'a>(inputs: &'a Inputs, id: &ServerId) -> Option<&'a ServerStats> {
-    inputs.fetched.as_ref().unwrap_or(&inputs.view.stats).get(id)
-}
-
 /// This round's measurement, or else the newest one remembered. The leader knows its own log best.
-pub(super) fn sample(inputs: &Inputs, id: &ServerId) -> Sample {
+pub(super) fn sample(
+    inputs: &Inputs,
+    is_me: bool,
+    measured: Option<&ServerStats>,
+    before: Option<&ServerMemory>,
+) -> Sample {
     let view = &inputs.view;
-    if view.is_leader && view.id == *id {
+    if view.is_leader && is_me {
         let stats = ServerStats {
             last_contact: Some(Duration::ZERO),
             last_term: view.last.term,
@@ -43,36 +50,64 @@ pub(super) fn sample(inputs: &Inputs, id: &ServerId) -> Sample {
         };
         return Sample { stats, at: Some(inputs.now) };
     }
-    if let Some(stats) = fresh(inputs, id) {
+    if let Some(stats) = measured {
         return Sample { stats: *stats, at: Some(inputs.now) };
     }
-    inputs.memory.servers.get(id).map_or_else(
-        || Sample { stats: ServerStats::default(), at: None },
-        |memory| Sample { stats: memory.stats, at: memory.stats_at },
-    )
+    let (stats, at) = before.map_or((ServerStats::default(), None), |before| (before.stats, before.stats_at));
+    Sample { stats, at }
 }
 
-fn too_old(inputs: &Inputs, sample: &Sample) -> Option<HealthReason> {
-    let limit = inputs.stats_age_max;
-    match sample.at.map(|at| inputs.now.since(at)) {
-        None => Some(HealthReason::NoStats { age: None, limit }),
-        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
-            Some(HealthReason::NoStats { age: Some(age), limit })
-        }
-        Some(_) => None,
-    }
-}
-
-/// Applies every rule; the server is healthy when no reason comes back.
-///
-/// The rules are those of hashicorp/raft-autopilot, with an age for measurements and arithmetic that cannot wrap.
-pub(super) fn health_reasons(
+/// Judges one server. `seen` is what was seen of it before, and is brought up to date; `before` tells whether anything
+/// was.
+pub(super) fn judge(
     inputs: &Inputs,
     config: &Config,
     leader: Option<EntryId>,
     status: NodeStatus,
     sample: &Sample,
-) -> Vec<HealthReason> {
+    seen: &mut ServerMemory,
+    before: bool,
+) -> ServerHealth {
+    let now = inputs.now;
+    let policy = &config.health;
+    let was_healthy = before.then_some(seen.healthy);
+    let mut reasons = told(inputs, leader, status, sample);
+    // An unhealthy server that was measured must do better than a healthy one.
+    let percent = if was_healthy == Some(false) { policy.recovery_percent } else { 100 };
+    let broken = match reasons.last() {
+        Some(HealthReason::NoStats { .. }) => Vec::new(),
+        _ => {
+            let broken = measured(config, leader, &sample.stats, percent);
+            note_sample(seen, policy, inputs, !broken.is_empty());
+            broken
+        }
+    };
+    let mut doubts = Vec::new();
+    if let Some(reason) = outvoted(seen, policy, was_healthy, broken.is_empty()) {
+        reasons.extend(reason);
+        reasons.extend(broken);
+    } else if reasons.is_empty() {
+        doubts = broken;
+    } else {
+        reasons.extend(broken);
+    }
+    let healthy = reasons.is_empty();
+    let sticks = was_healthy.is_some() && mutated(Mutant::StableSinceSticks);
+    if was_healthy != Some(healthy) && !sticks {
+        seen.since = now;
+        seen.credit = Duration::ZERO;
+    }
+    // A leader that has lost its place says nothing about the others.
+    let turned_bad =
+        was_healthy == Some(true) && !healthy && !matches!(reasons.first(), Some(HealthReason::NoLeader));
+    flaps::update(seen, policy, now, turned_bad);
+    seen.healthy = healthy;
+    seen.proven |= healthy;
+    ServerHealth { healthy, stable_since: seen.since, reasons, doubts }
+}
+
+/// What counts at once: without a leader, by the word of the application, or without a measurement.
+fn told(inputs: &Inputs, leader: Option<EntryId>, status: NodeStatus, sample: &Sample) -> Vec<HealthReason> {
     let mut reasons = Vec::new();
     if leader.is_none() {
         reasons.push(HealthReason::NoLeader);
@@ -81,12 +116,26 @@ pub(super) fn health_reasons(
     if status != NodeStatus::Alive && !taken_for_alive {
         reasons.push(HealthReason::NotAlive { status });
     }
-    if let Some(reason) = too_old(inputs, sample) {
-        reasons.push(reason);
-        return reasons;
+    let limit = inputs.stats_age_max;
+    match sample.at.map(|at| inputs.now.since(at)) {
+        None => reasons.push(HealthReason::NoStats { age: None, limit }),
+        Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
+            reasons.push(HealthReason::NoStats { age: Some(age), limit });
+        }
+        Some(_) => {}
     }
-    let stats = &sample.stats;
-    let limit = config.last_contact_threshold;
+    reasons
+}
+
+/// The rules that this measurement breaks, with a part of the limits in percent.
+fn measured(
+    config: &Config,
+    leader: Option<EntryId>,
+    stats: &ServerStats,
+    percent: u32,
+) -> Vec<HealthReason> {
+    let mut reasons = Vec::new();
+    let limit = config.last_contact_threshold.saturating_mul(percent) / 100;
     match stats.last_contact {
         None => reasons.push(HealthReason::NoContact),
         Some(last_contact) if last_contact > limit && !mutated(Mutant::ContactIgnored) => {
@@ -99,49 +148,100 @@ pub(super) fn health_reasons(
         reasons.push(HealthReason::LastTerm { term: stats.last_term, leader: leader.term });
     }
     let behind = leader.index.ahead_of(stats.last_index);
-    if behind > config.max_trailing_logs && !mutated(Mutant::TrailingLogsIgnored) {
-        reasons.push(HealthReason::TrailingLogs { behind, limit: config.max_trailing_logs });
+    let limit = part(config.max_trailing_logs, percent);
+    if behind > limit && !mutated(Mutant::TrailingLogsIgnored) {
+        reasons.push(HealthReason::TrailingLogs { behind, limit });
     }
     reasons
 }
 
-/// Keeps the time of the last change of health, in either direction.
-pub(super) fn with_history(
-    reasons: Vec<HealthReason>,
-    before: Option<&ServerMemory>,
-    now: Time,
-) -> ServerHealth {
-    let healthy = reasons.is_empty();
-    let stable_since = match before {
-        Some(before) if before.healthy == healthy || mutated(Mutant::StableSinceSticks) => before.since,
-        _ => now,
-    };
-    ServerHealth { healthy, stable_since, reasons }
+fn part(limit: u64, percent: u32) -> u64 {
+    let part = u128::from(limit) * u128::from(percent) / 100;
+    u64::try_from(part).unwrap_or(u64::MAX)
+}
+
+/// Remembers whether this measurement was good. Looks in quick succession count as one: the newest of them.
+fn note_sample(seen: &mut ServerMemory, policy: &HealthPolicy, inputs: &Inputs, bad: bool) {
+    // A measurement may be three update intervals old, so this is half an interval.
+    let apart = inputs.stats_age_max / 6;
+    let quick = seen.sampled_at.is_some_and(|at| inputs.now.since(at) < apart);
+    if quick {
+        seen.samples &= !1;
+    } else {
+        seen.samples <<= 1;
+        seen.sampled_at = Some(inputs.now);
+    }
+    let mask = u32::MAX >> (32 - policy.samples.clamp(1, 32));
+    seen.samples = (seen.samples | u32::from(bad)) & mask;
+}
+
+/// Whether the last measurements make the server unhealthy, and what is to be said if the newest is good.
+fn outvoted(
+    seen: &ServerMemory,
+    policy: &HealthPolicy,
+    was_healthy: Option<bool>,
+    good: bool,
+) -> Option<Option<HealthReason>> {
+    let bad = seen.samples.count_ones();
+    let enough = bad >= policy.bad_samples;
+    match was_healthy {
+        // Nothing is known about it yet: what is seen counts.
+        None => (!good).then_some(None),
+        Some(true) if !enough => None,
+        Some(false) if good && !enough => None,
+        Some(_) if good => {
+            Some(Some(HealthReason::RecentMisses { bad, of: policy.samples, limit: policy.bad_samples }))
+        }
+        Some(_) => Some(None),
+    }
+}
+
+/// Until when the server counts as joining: a member without a vote that was never seen healthy, as long as entries
+/// or a snapshot arrive.
+pub(super) fn joining_until(
+    inputs: &Inputs,
+    policy: &HealthPolicy,
+    id: &ServerId,
+    votes: bool,
+    before: Option<LogIndex>,
+    seen: &mut ServerMemory,
+) -> Option<Time> {
+    if votes || seen.proven || policy.joining.is_zero() {
+        return None;
+    }
+    let arrived = before.is_none_or(|before| seen.stats.last_index > before);
+    if arrived || inputs.view.installing.contains(id) {
+        seen.progress_at = Some(inputs.now);
+    }
+    seen.progress_at.map(|at| at + policy.joining).filter(|until| *until > inputs.now)
 }
 
 /// From when on a server counts as stable.
 ///
 /// A new leader has measured nobody for long. Servers that vote already are taken at their word if they are healthy
 /// within the first stabilisation time of the run, so that a change of leaders alone unsettles nothing; a server
-/// without a vote always has to be watched for the whole time by this leader.
+/// without a vote has to be watched for the whole time, by this leader or by one whose ledger it has taken over.
 pub(super) fn stable_at(
-    health: &ServerHealth,
+    seen: &ServerMemory,
+    policy: &HealthPolicy,
     votes: bool,
     first_state_at: Time,
     required: Duration,
 ) -> Time {
-    if !health.healthy {
+    if !seen.healthy {
         return Time::NEVER;
     }
     if mutated(Mutant::NoProbation) {
-        return health.stable_since;
+        return seen.since;
     }
     if mutated(Mutant::ProbationFromStart) {
         return first_state_at + required;
     }
     let spared = votes || mutated(Mutant::EverybodySparedAtFirst);
-    if spared && health.stable_since.since(first_state_at) <= required {
-        return health.stable_since;
-    }
-    health.stable_since + required
+    let steady = if spared && seen.since.since(first_state_at) <= required {
+        seen.since
+    } else {
+        seen.since + required.saturating_sub(seen.credit)
+    };
+    flaps::until(seen, policy).map_or(steady, |until| until.max(steady))
 }

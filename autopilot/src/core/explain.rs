@@ -1,6 +1,7 @@
 //! Why a server is as it is, in sentences that a person understands.
 
 use std::fmt;
+use std::sync::Arc;
 
 use raft_types::{ServerId, Time};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ pub struct Explanation {
     /// Who it is about.
     pub server: ServerId,
     /// Its name for people; may be empty.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its health first, then its vote, then whether it stays, then what else was considered.
     pub facts: Vec<Fact>,
 }
@@ -128,6 +129,7 @@ fn removal(plan: &Plan, decision: Option<&Decision>) -> Fact {
 fn considered(plan: &Plan, decision: &Decision) -> Option<Fact> {
     let (topic, what) = match decision.action {
         Action::Demote => (Topic::Vote, "Taking its vote"),
+        Action::Swap => (Topic::Vote, "Giving it the vote of another server"),
         Action::Transfer => (Topic::Leadership, "Handing leadership to it"),
         Action::Promote | Action::Remove => return None,
     };
@@ -142,12 +144,7 @@ fn considered(plan: &Plan, decision: &Decision) -> Option<Fact> {
 }
 
 fn earliest(plan: &Plan, reason: &Reason) -> Option<Time> {
-    match reason {
-        Reason::Grace { left, .. } | Reason::Probation { left, .. } | Reason::CoolDown { left, .. } => {
-            Some(plan.at + *left)
-        }
-        _ => None,
-    }
+    reason.left().map(|left| plan.at + left)
 }
 
 fn when(earliest: Option<Time>, now: Time) -> String {

@@ -7,11 +7,12 @@ use raft_types::{ServerId, Term, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Capabilities, ClusterView, Config, KnownServer, Plan, ServerStats, State, Step, duration_text,
+    Capabilities, ClusterView, Config, EventKind, Hand, KnownServer, Memory, Plan, Reason, ServerStats,
+    State, Step, Witnesses, duration_text,
 };
 
 /// Everything that a round may look at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Inputs {
     /// The present.
     pub now: Time,
@@ -38,12 +39,18 @@ pub struct Inputs {
     pub reconciliation_enabled: bool,
     /// A step that failed a moment ago.
     pub cool_down: Option<CoolDown>,
+    /// What was ordered.
+    #[serde(default)]
+    pub hand: Hand,
+    /// What other servers say about those that the leader does not hear from, if anybody was asked.
+    #[serde(default)]
+    pub witnesses: BTreeMap<ServerId, Witnesses>,
     /// What the round before left behind; the default for the first round of a run.
     pub memory: Memory,
 }
 
 /// What a round is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Look and explain; choose no step.
@@ -56,7 +63,7 @@ pub enum Mode {
 }
 
 /// The servers that the application knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KnownServers {
     /// By id.
     pub servers: BTreeMap<ServerId, KnownServer>,
@@ -71,7 +78,7 @@ impl FromIterator<KnownServer> for KnownServers {
 }
 
 /// A step that failed and is not repeated before a certain time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CoolDown {
     /// The step.
     pub step: Step,
@@ -81,34 +88,6 @@ pub struct CoolDown {
     pub error: String,
 }
 
-/// What one round hands to the next of the same run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// When the first state of the run was computed.
-    pub first_state_at: Option<Time>,
-    /// What was seen of each member.
-    pub servers: BTreeMap<ServerId, ServerMemory>,
-}
-
-/// What was seen of one member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerMemory {
-    /// The last name that the application gave it.
-    #[serde(default)]
-    pub name: String,
-    /// The last version that the application reported.
-    #[serde(default)]
-    pub version: String,
-    /// Whether it was healthy.
-    pub healthy: bool,
-    /// Since when it has been like that.
-    pub since: Time,
-    /// The newest measurement.
-    pub stats: ServerStats,
-    /// When that was made, if ever.
-    pub stats_at: Option<Time>,
-}
-
 /// What a round found and decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
@@ -116,8 +95,31 @@ pub struct Round {
     pub state: State,
     /// What to do about it.
     pub plan: Plan,
+    /// What is new since the round before.
+    pub events: Vec<News>,
     /// For the next round.
     pub memory: Memory,
     /// The earliest moment at which something may change by the mere passing of time.
     pub next_wake: Option<Time>,
+}
+
+/// Something that a round noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News {
+    /// What.
+    pub what: EventKind,
+    /// About whom.
+    pub server: ServerId,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What an earlier round left behind and nobody needs any more. It is filled again instead of allocated; what it says is
+/// not looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Spare {
+    /// A state, of any round.
+    pub state: State,
+    /// A memory, of any round.
+    pub memory: Memory,
 }

@@ -2,23 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use raft_types::ServerId;
+use raft_types::{ServerId, Time};
 
 use super::candidates::Candidate;
 use super::inputs::{CoolDown, Inputs, Mode};
 use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
 use super::safety::Safety;
+use super::{limits, orders};
 use crate::model::{
-    Action, BlockedBy, Decision, Plan, PlannedStep, RaftState, Reason, ServerState, State, Verdict,
+    Action, BlockedBy, Config, Decision, Plan, PlannedStep, RaftState, Reason, ServerState, State, Verdict,
 };
+
+/// What is considered, in this order.
+pub(super) struct Considered {
+    /// A vote that changes hands, orders, and the promoter's wishes.
+    pub(super) wishes: Vec<Candidate>,
+    /// Dead members.
+    pub(super) removals: Vec<Candidate>,
+}
 
 /// Considers the wishes first, then the removals; the first that may be done is done.
 pub(super) fn plan(
     inputs: &Inputs,
+    config: &Config,
     state: &State,
-    wishes: Vec<Candidate>,
-    removals: Vec<Candidate>,
+    considered: Considered,
+    suspended: Option<&Reason>,
     policy: &Policy<'_>,
 ) -> Plan {
     let mut plan = Plan {
@@ -34,25 +44,30 @@ pub(super) fn plan(
         plan.decisions.push(Decision { server, action, verdict: Verdict::Refused, reason });
     }
     let gate = gate(inputs);
-    let wishes_gate = match inputs.mode {
-        _ if gate.is_some() => gate.clone(),
-        _ if !inputs.reconciliation_enabled && !mutated(Mutant::SwitchIgnored) => {
-            Some(Reason::ReconciliationDisabled)
-        }
+    let unasked = gate.clone().or_else(|| unasked_gate(inputs, config));
+    let for_wishes = unasked.or(match inputs.mode {
         Mode::Watch | Mode::Prune => Some(Reason::NextRound),
         Mode::Reconcile => None,
-    };
-    let removals_gate = match inputs.mode {
+    });
+    let for_removals = match inputs.mode {
         Mode::Prune => gate,
-        Mode::Watch | Mode::Reconcile => wishes_gate.clone(),
+        Mode::Watch | Mode::Reconcile => for_wishes.clone(),
     };
-    for candidate in wishes {
-        consider(inputs, &mut plan, candidate, wishes_gate.as_ref());
+    for candidate in considered.wishes {
+        consider(inputs, &mut plan, candidate, for_wishes.as_ref(), suspended);
     }
-    for candidate in removals {
-        consider(inputs, &mut plan, candidate, removals_gate.as_ref());
+    for candidate in considered.removals {
+        consider(inputs, &mut plan, candidate, for_removals.as_ref(), suspended);
     }
     plan
+}
+
+/// Why nothing may be changed without being asked.
+fn unasked_gate(inputs: &Inputs, config: &Config) -> Option<Reason> {
+    if !inputs.reconciliation_enabled && !mutated(Mutant::SwitchIgnored) {
+        return Some(Reason::ReconciliationDisabled);
+    }
+    orders::gate(inputs).or_else(|| limits::rate(inputs, config))
 }
 
 /// Why nobody may change members in this round, requests included.
@@ -67,19 +82,27 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
     if !view.ready {
         return Some(Reason::LeaderNotReady);
     }
-    if !view.configuration_committed && !mutated(Mutant::ActsWhileChanging) {
+    let changing = !view.configuration_committed || view.configuration.is_joint();
+    if changing && !mutated(Mutant::ActsWhileChanging) {
         return Some(Reason::ChangeInProgress { index: view.configuration_index });
     }
     None
 }
 
-fn consider(inputs: &Inputs, plan: &mut Plan, candidate: Candidate, gate: Option<&Reason>) {
+fn consider(
+    inputs: &Inputs,
+    plan: &mut Plan,
+    candidate: Candidate,
+    gate: Option<&Reason>,
+    suspended: Option<&Reason>,
+) {
     let Candidate { server, action, judged } = candidate;
     let (verdict, reason) = match judged {
         // Only time stands in the way.
-        Err(reason @ (Reason::Grace { .. } | Reason::Probation { .. })) => (Verdict::Deferred, reason),
+        Err(reason) if reason.left().is_some() => (Verdict::Deferred, reason),
         Err(reason) => (Verdict::Refused, reason),
         Ok((step, reason)) => {
+            let gate = gate.or(suspended.filter(|_| step.loser().is_some()));
             let cooling = inputs.cool_down.as_ref().filter(|cool| cool.step == step);
             match (gate, &plan.step, cooling) {
                 (Some(gate), _, _) => (Verdict::Deferred, gate.clone()),
@@ -103,21 +126,24 @@ fn cooling_down(inputs: &Inputs, cool: &CoolDown) -> Reason {
     Reason::CoolDown { left: cool.until.since(inputs.now), error: cool.error.clone() }
 }
 
-/// Why each server does not vote yet, in the order of the servers.
+/// Writes down why each server does not vote yet; returns when the first of them may, by the passing of time.
 pub(super) fn blocked(
     inputs: &Inputs,
-    state: &State,
+    servers: &mut BTreeMap<ServerId, ServerState>,
     safety: &Safety<'_>,
     plan: &Plan,
     policy: &mut Policy<'_>,
-) -> Vec<Option<BlockedBy>> {
+) -> Option<Time> {
     let promotions = plan.decisions.iter().filter(|decision| decision.action == Action::Promote);
     // The first decision about a server stands; a repeated name is only a complaint.
     let decided: BTreeMap<&ServerId, &Decision> = promotions.rev().map(|d| (&d.server, d)).collect();
-    let servers = state.servers.values();
-    servers
-        .map(|server| blocked_by(inputs, safety, decided.get(&server.id).copied(), policy, server))
-        .collect()
+    let mut first = None;
+    for server in servers.values_mut().filter(|server| !server.is_voter()) {
+        server.blocked_by = blocked_by(inputs, safety, decided.get(&server.id).copied(), policy, server);
+        let earliest = server.blocked_by.as_ref().and_then(|blocked| blocked.earliest);
+        first = first.into_iter().chain(earliest.filter(|at| *at > inputs.now)).min();
+    }
+    first
 }
 
 fn blocked_by(
@@ -135,7 +161,7 @@ fn blocked_by(
         return without_time(Reason::IsStaging);
     }
     if !policy.may_vote(server) {
-        let (promoter, node_type) = (policy.name().to_owned(), server.node_type.clone());
+        let (promoter, node_type) = (policy.name().clone(), server.node_type.clone());
         return without_time(Reason::NeverVotes { promoter, node_type });
     }
     if let Some(reason) = server.health.reasons.first() {
@@ -146,16 +172,17 @@ fn blocked_by(
         return Some(BlockedBy { reason, earliest: Some(server.stable_at) });
     }
     let Some(decided) = decided else {
-        return without_time(Reason::NotWanted { promoter: policy.name().to_owned() });
+        return without_time(Reason::NotWanted { promoter: policy.name().clone() });
     };
-    let reason = match decided.verdict {
-        Verdict::Chosen => Reason::NextRound,
-        Verdict::Deferred | Verdict::Refused => decided.reason.clone(),
+    let reason = match (&decided.verdict, &decided.reason) {
+        (Verdict::Chosen, _) => Reason::NextRound,
+        // The step that comes first gives it the vote of another.
+        (_, Reason::OneStepAtATime { first }) if *first == server.id => Reason::NextRound,
+        (Verdict::Deferred | Verdict::Refused, reason) => reason.clone(),
     };
     let earliest = match &reason {
         Reason::NextRound => inputs.next_reconcile,
-        Reason::CoolDown { left, .. } => Some(inputs.now + *left),
-        _ => None,
+        reason => reason.left().map(|left| inputs.now + left),
     };
     Some(BlockedBy { reason, earliest })
 }

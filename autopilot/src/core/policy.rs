@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use raft_types::ServerId;
 
@@ -10,19 +11,19 @@ use crate::promoter::{Changes, DeadServers, Promoter, PromoterInput};
 
 pub(super) struct Policy<'a> {
     promoter: &'a dyn Promoter,
-    name: String,
+    name: Arc<str>,
     /// The first panic of the round.
     fault: Option<String>,
 }
 
 impl<'a> Policy<'a> {
     pub(super) fn new(promoter: &'a dyn Promoter) -> Self {
-        let mut policy = Self { promoter, name: String::from("unnamed"), fault: None };
-        policy.name = policy.ask(|promoter| promoter.name().to_owned()).unwrap_or_default();
+        let mut policy = Self { promoter, name: Arc::from("unnamed"), fault: None };
+        policy.name = policy.ask(|promoter| Arc::from(promoter.name())).unwrap_or_default();
         policy
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -60,6 +61,10 @@ impl<'a> Policy<'a> {
 
     pub(super) fn optimistic_failure_tolerance(&mut self, state: &State) -> Option<usize> {
         self.ask(|promoter| promoter.optimistic_failure_tolerance(state)).flatten()
+    }
+
+    pub(super) fn failure_domain(&mut self, server: &ServerState) -> Option<String> {
+        self.ask(|promoter| promoter.failure_domain(server)).flatten()
     }
 
     pub(super) fn server_details(&mut self, server: &ServerState, state: &State) -> BTreeMap<String, String> {

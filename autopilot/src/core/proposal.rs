@@ -8,7 +8,7 @@ use raft_types::{LogIndex, Term, Time};
 use serde::{Deserialize, Serialize};
 
 use super::inputs::{Inputs, Mode, Round};
-use crate::model::{PlannedStep, Step, duration_text};
+use crate::model::{Action, Actor, Performed, PlannedStep, Step, duration_text};
 use crate::promoter::Promoter;
 
 /// What autopilot would do from here on if every server stayed as it is.
@@ -55,6 +55,7 @@ impl Proposal {
     #[must_use]
     pub fn compute(inputs: &Inputs, promoter: &dyn Promoter) -> Self {
         let mut paper = Inputs { mode: Mode::Reconcile, reconciliation_enabled: true, ..inputs.clone() };
+        paper.hand.paused = None;
         let mut round = Round::run(&paper, promoter);
         let mut proposal = Self {
             at: inputs.now,
@@ -90,6 +91,11 @@ impl Proposal {
             }
             let stepped = round.plan.step.is_some();
             paper.memory = std::mem::take(&mut round.memory);
+            // The clock of the paper jumps, and that is no reason to doubt what is seen on it.
+            paper.memory.last_state_at = Some(paper.now);
+            if let (true, Some(last)) = (stepped, proposal.steps.last()) {
+                note(&mut paper, &last.planned);
+            }
             round = Round::run(&paper, promoter);
             if let (true, Some(last)) = (stepped, proposal.steps.last_mut()) {
                 last.tolerance_after = round.state.failure_tolerance;
@@ -117,10 +123,24 @@ fn pass_time(paper: &mut Inputs, wake: Time) {
 
 /// Plays a change on paper. False when it cannot be played, as a transfer cannot: what follows is another leader's.
 fn perform(paper: &mut Inputs, step: &Step) -> bool {
-    let Some(change) = step.change() else { return false };
-    let Ok(configuration) = paper.view.configuration.apply(&change) else { return false };
+    if step.action() == Action::Transfer {
+        return false;
+    }
+    let Ok(configuration) = step.apply(&paper.view.configuration) else { return false };
     paper.view.configuration = configuration;
     true
+}
+
+fn note(paper: &mut Inputs, planned: &PlannedStep) {
+    let how = Performed {
+        at: paper.now,
+        term: paper.term,
+        by: &Actor::AUTOPILOT,
+        why: &planned.reason,
+        index: None,
+        incarnation: None,
+    };
+    paper.memory.performed(&planned.step, &how);
 }
 
 impl fmt::Display for Proposal {

@@ -3,8 +3,8 @@
 use raft_types::Time;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{Inputs, Memory, Mode, Round};
-use crate::model::{Config, Decision, PlannedStep};
+use super::inputs::{Inputs, Mode, Round};
+use crate::model::{Config, Decision, Memory, PlannedStep};
 use crate::promoter::Promoter;
 
 /// One round as it was.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use raft_types::{LogIndex, ServerId, Term, Time};
 
-use super::inputs::{CoolDown, Inputs, KnownServers, Memory, Mode, Round};
+use super::inputs::{CoolDown, Inputs, KnownServers, Mode};
 use super::mutant::{Mutant, mutated};
 use crate::model::{
-    Capabilities, ClusterView, Config, HealthReason, KnownServer, NodeStatus, Plan, ServerStats, State, Step,
+    Capabilities, ClusterView, Config, Hand, HealthReason, KnownServer, Memory, NodeStatus, Performed, Plan,
+    ServerStats, State, Step, Witnesses,
 };
 use crate::ports::ClusterError;
 
@@ -21,15 +22,16 @@ const COOL_DOWN_INTERVALS: u32 = 2;
 /// What one run carries from round to round.
 ///
 /// A round goes so: [`Run::mode`] says what is due; the application's answers go in with [`Run::heard`]; [`Run::inputs`]
-/// makes the inputs of [`Round::run`]; its result goes in with [`Run::looked`]; after a round that was due,
-/// [`Run::reconciled`]; what became of its step, with [`Run::performed`].
+/// makes the inputs of [`Round::run`](super::Round::run), with the memory in them; the round's memory goes back into
+/// [`Run::memory`]; after a round that was due, [`Run::reconciled`]; what became of its step, with [`Run::performed`] or
+/// [`Run::failed`].
 #[derive(Clone, Debug)]
 pub struct Run {
+    /// What the last round left behind. Empty while a round is under way.
+    pub memory: Memory,
     term: Term,
     update: Duration,
     reconcile: Duration,
-    memory: Memory,
-    looked_at: Option<Time>,
     config: Option<Config>,
     known: KnownServers,
     known_at: Time,
@@ -37,16 +39,32 @@ pub struct Run {
     next_reconcile: Time,
 }
 
+/// What the engine, the people and the application said for one round, beside what [`Run::heard`] took.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// What the engine shows.
+    pub view: ClusterView,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// What the application measured, if it measures.
+    pub fetched: Option<BTreeMap<ServerId, ServerStats>>,
+    /// What other servers say, if anybody was asked.
+    pub witnesses: BTreeMap<ServerId, Witnesses>,
+    /// What was ordered.
+    pub hand: Hand,
+    /// Whether autopilot may change members on its own.
+    pub reconciliation_enabled: bool,
+}
+
 impl Run {
     /// A run that begins `now` in `term`. It looks every `update` and may act every `reconcile`.
     #[must_use]
     pub fn new(term: Term, now: Time, update: Duration, reconcile: Duration) -> Self {
         Self {
+            memory: Memory::default(),
             term,
             update,
             reconcile,
-            memory: Memory::default(),
-            looked_at: None,
             config: None,
             known: KnownServers::default(),
             known_at: now,
@@ -105,26 +123,25 @@ impl Run {
         }
     }
 
+    /// The configuration that the application gave last, if any.
+    #[must_use]
+    pub const fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
     /// The servers that the application knows, as it told last.
     #[must_use]
     pub const fn known(&self) -> &KnownServers {
         &self.known
     }
 
-    /// The inputs of a round.
+    /// The inputs of a round. They take the memory along; whoever runs the round gives it back.
     ///
     /// `asked_at` is when the first question of this round was put, not when the last answer came: nothing that is
     /// judged by time may count time in which nobody looked.
-    pub fn inputs(
-        &mut self,
-        asked_at: Time,
-        mode: Mode,
-        view: ClusterView,
-        capabilities: Capabilities,
-        fetched: Option<BTreeMap<ServerId, ServerStats>>,
-        reconciliation_enabled: bool,
-    ) -> Inputs {
+    pub fn inputs(&mut self, asked_at: Time, mode: Mode, gathered: Gathered) -> Inputs {
         self.bridge_no_gap(asked_at);
+        let Gathered { view, capabilities, fetched, witnesses, hand, reconciliation_enabled } = gathered;
         Inputs {
             now: asked_at,
             term: self.term,
@@ -138,24 +155,20 @@ impl Run {
             next_reconcile: Some(self.next_reconcile.max(asked_at)),
             reconciliation_enabled,
             cool_down: self.cool_down.clone(),
-            memory: self.memory.clone(),
+            hand,
+            witnesses,
+            memory: std::mem::take(&mut self.memory),
         }
     }
 
     /// After standing still for longer than a measurement may be old, nobody can be said to have been healthy, or dead,
     /// without a break: every server is watched anew (a suspended machine, a stopped process).
     fn bridge_no_gap(&mut self, now: Time) {
-        let gap = self.looked_at.is_some_and(|at| now.since(at) > self.age_max());
+        let gap = self.memory.last_state_at.is_some_and(|at| now.since(at) > self.age_max());
         if gap && !mutated(Mutant::GapsIgnored) {
             self.memory.first_state_at = None;
-            self.memory.servers.values_mut().for_each(|server| server.since = now);
+            self.memory.servers.values_mut().for_each(|s| (s.since, s.credit) = (now, Duration::ZERO));
         }
-    }
-
-    /// Takes what a round leaves for the next one.
-    pub fn looked(&mut self, round: &Round) {
-        self.memory = round.memory.clone();
-        self.looked_at = Some(round.state.at);
     }
 
     /// Whether a decision is too old to be carried out: what it rests on was seen more than an update interval ago.
@@ -164,19 +177,18 @@ impl Run {
         now.since(plan.at) > self.update && !mutated(Mutant::OldDecisionsPerformed)
     }
 
-    /// Notes what became of a step. One that failed waits, unless the engine only says that things moved on: the next
-    /// round sees that.
-    pub fn performed(&mut self, now: Time, step: &Step, failure: Option<&ClusterError>) {
-        match failure {
-            None => self.cool_down = None,
-            Some(error) if waits(error) && !mutated(Mutant::CoolDownForgotten) => {
-                self.cool_down = Some(CoolDown {
-                    step: step.clone(),
-                    until: now + self.reconcile * COOL_DOWN_INTERVALS,
-                    error: error.to_string(),
-                });
-            }
-            Some(_) => {}
+    /// Notes that a step was performed.
+    pub fn performed(&mut self, step: &Step, how: &Performed<'_>) {
+        self.cool_down = None;
+        self.memory.performed(step, how);
+    }
+
+    /// Notes that a step failed. It waits then, unless the engine only says that things moved on: the next round sees
+    /// that.
+    pub fn failed(&mut self, now: Time, step: &Step, error: &ClusterError) {
+        if waits(error) && !mutated(Mutant::CoolDownForgotten) {
+            let until = now + self.reconcile * COOL_DOWN_INTERVALS;
+            self.cool_down = Some(CoolDown { step: step.clone(), until, error: error.to_string() });
         }
     }
 }
@@ -216,6 +228,7 @@ pub fn everybody_answered(state: &State) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Round;
     use crate::promoter::StablePromoter;
     use crate::testing::Situation;
 
@@ -228,10 +241,16 @@ mod tests {
     fn look(run: &mut Run, situation: &Situation, now: Time) -> Round {
         let known = situation.inputs.known.servers.values().cloned().collect();
         run.heard(now, Some(Some(Config::default())), Ok(known));
-        let view = situation.inputs.view.clone();
-        let inputs = run.inputs(now, Mode::Reconcile, view, Capabilities::default(), None, true);
-        let round = Round::run(&inputs, &StablePromoter);
-        run.looked(&round);
+        let gathered = Gathered {
+            view: situation.inputs.view.clone(),
+            capabilities: Capabilities::default(),
+            fetched: None,
+            witnesses: BTreeMap::new(),
+            hand: Hand::default(),
+            reconciliation_enabled: true,
+        };
+        let round = Round::run(&run.inputs(now, Mode::Reconcile, gathered), &StablePromoter);
+        run.memory = round.memory.clone();
         round
     }
 

@@ -5,7 +5,8 @@
 //!   quorum of that; so the step can be committed, and the cluster can go on afterwards;
 //! * the leader is neither demoted nor removed;
 //! * no vote is taken away below `min_quorum`;
-//! * a vote goes only to a healthy member whose probation under this leader is over;
+//! * a vote goes only to a healthy member whose probation is over;
+//! * two votes change hands in one step only where the engine makes both changes or none;
 //! * members without a vote are never counted, neither for nor against.
 //!
 //! Since fewer than half of the voters can be unhealthy under the first rule, no sequence of removals takes half of
@@ -84,6 +85,23 @@ impl<'a> Safety<'a> {
         self.quorum_before()
     }
 
+    /// Whether the member may get the vote of the other in the same step.
+    ///
+    /// While the change is under way both configurations must agree, so the healthy voters must be a quorum of each.
+    pub(super) fn swap(&self, newcomer: &ServerState, loser: &ServerState) -> Result<(), Reason> {
+        self.promotion(newcomer)?;
+        if loser.is_leader() {
+            return Err(Reason::IsLeader);
+        }
+        if !loser.is_voter() {
+            return Err(Reason::NotVoter);
+        }
+        if !self.capabilities.atomic || !self.capabilities.demotion {
+            return Err(Reason::Unsupported { what: String::from("change two members in one step") });
+        }
+        quorum_after(self.voters, self.healthy_voters + 1 - usize::from(loser.health.healthy))
+    }
+
     /// Whether the server may be asked to lead.
     pub(super) fn transfer(&self, server: &ServerState) -> Result<(), Reason> {
         if server.is_leader() {
@@ -104,6 +122,9 @@ impl<'a> Safety<'a> {
 
     /// How long the healthy server has to wait for its vote yet.
     pub(super) fn probation(&self, server: &ServerState) -> Reason {
+        if let Some(until) = server.flapping_until.filter(|until| *until > self.now) {
+            return Reason::Flapping { left: until.since(self.now), count: server.flaps };
+        }
         Reason::Probation {
             left: server.stable_at.since(self.now),
             required: self.config.server_stabilization_time,
@@ -129,7 +150,8 @@ impl<'a> Safety<'a> {
 }
 
 fn fit(server: &ServerState) -> Result<(), Reason> {
-    match server.health.reasons.first() {
+    // What is in doubt is no time for more responsibility.
+    match server.health.reasons.first().or(server.health.doubts.first()) {
         Some(reason) => Err(Reason::Health(reason.clone())),
         None => Ok(()),
     }

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::gather::Ports;
 use super::handle::{Autopilot, Shared};
-use super::task::{Published, Task};
+use super::task::{Published, Shown, Task};
+use crate::model::Actor;
 use crate::ports::{ApplicationIntegration, Cluster};
 use crate::promoter::{Promoter, StablePromoter};
 
@@ -135,17 +136,18 @@ impl Builder {
     /// # Panics
     /// Outside a tokio runtime with time enabled.
     pub async fn start(&self, term: Term) -> Autopilot {
-        let (commands, requests) = mpsc::channel(COMMANDS_MAX);
-        let (published, state, plan, status) = Published::new();
+        let (requests, received) = mpsc::channel(COMMANDS_MAX);
+        let (published, Shown { state, plan, status, hand }) = Published::new();
         let shared = Arc::new(Shared {
             term,
             epoch: Instant::now(),
             cancel: CancellationToken::new(),
             reconciliation: AtomicBool::new(self.reconciliation),
-            commands,
+            requests,
             state,
             plan,
             status,
+            hand,
             events: broadcast::Sender::new(Autopilot::EVENTS_MAX),
         });
         let ports = Ports {
@@ -153,7 +155,7 @@ impl Builder {
             application: self.application.clone(),
             intervals: self.intervals.at_least_min(),
         };
-        Task::new(ports, self.promoter.clone(), shared.clone(), requests, published).launch().await;
-        Autopilot { shared }
+        Task::new(ports, self.promoter.clone(), shared.clone(), received, published).launch().await;
+        Autopilot { shared, by: Actor::REQUESTER }
     }
 }

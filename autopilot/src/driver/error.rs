@@ -3,6 +3,7 @@
 use raft_types::{LogIndex, ServerId, Term};
 use thiserror::Error;
 
+use crate::model::{HandError, Tombstone};
 use crate::ports::ClusterError;
 
 /// Why a request was not taken up or not answered.
@@ -50,6 +51,13 @@ pub enum AddServerError {
         /// Who leads.
         leader: ServerId,
     },
+    /// It was removed and comes by itself. Nothing was changed; a retry fails again until somebody adds it, or it starts
+    /// again and says so by a higher incarnation.
+    #[error("server {} was removed by {}: {}", .tombstone.id, .tombstone.by, .tombstone.why)]
+    Removed {
+        /// When, by whom and why.
+        tombstone: Box<Tombstone>,
+    },
     /// Servers with the same address were removed, and then the engine failed. A retry is safe.
     #[error("removed {} with the same address, then failed: {source}", list(.removed))]
     PartlyDone {
@@ -64,6 +72,18 @@ impl From<ClusterError> for AddServerError {
     fn from(error: ClusterError) -> Self {
         Self::Request(error.into())
     }
+}
+
+/// Why an order was not taken. Nothing was changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OrderError {
+    /// The request itself failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The order cannot be taken.
+    #[error(transparent)]
+    Refused(#[from] HandError),
 }
 
 /// Why a server was not removed.

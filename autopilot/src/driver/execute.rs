@@ -3,7 +3,7 @@
 use raft_types::LogIndex;
 
 use super::task::Task;
-use crate::model::{Event, EventKind, PlannedStep, Reason, Step};
+use crate::model::{Actor, Event, EventKind, Performed, PlannedStep, Reason, Step};
 use crate::ports::ClusterError;
 
 impl Task {
@@ -12,51 +12,57 @@ impl Task {
         &mut self,
         planned: PlannedStep,
         decided_on: LogIndex,
+        by: &Actor,
     ) -> Result<Option<LogIndex>, ClusterError> {
         let PlannedStep { step, reason } = planned;
-        tracing::info!(%step, %reason, code = reason.code(), "taking a step");
-        match self.ports.perform(step.clone(), decided_on).await {
+        tracing::info!(%step, %reason, %by, code = reason.code(), "taking a step");
+        let inputs = self.records.newest_hash();
+        let outcome = self.ports.perform(step.clone(), decided_on).await;
+        let (what, told) = match &outcome {
+            Ok(_) => (done(&step), reason.clone()),
+            Err(error) => (EventKind::Failed, Reason::EngineRefused { error: error.to_string() }),
+        };
+        self.tell(Event {
+            actor: by.clone(),
+            decided_on: Some(decided_on),
+            index: outcome.as_ref().ok().copied().flatten(),
+            inputs,
+            ..self.event(what, step.id().clone(), told)
+        });
+        match &outcome {
             Ok(index) => {
-                self.run.performed(self.now(), &step, None);
-                self.succeeded(step, reason, index).await;
-                Ok(index)
+                self.succeeded(&step, &reason, *index, by).await;
             }
             Err(error) => {
                 tracing::warn!(%step, %error, "the step failed");
-                self.run.performed(self.now(), &step, Some(&error));
-                let refused = Reason::EngineRefused { error: error.to_string() };
-                self.tell(EventKind::Failed, step.id().clone(), refused, None);
-                Err(error)
+                self.run.failed(self.now(), &step, error);
             }
         }
+        outcome
     }
 
-    async fn succeeded(&mut self, step: Step, reason: Reason, index: Option<LogIndex>) {
-        let what = match &step {
-            Step::Promote { .. } => EventKind::Promoted,
-            Step::Demote { .. } => EventKind::Demoted,
-            Step::Remove { .. } => EventKind::Removed,
-            Step::Transfer { .. } => EventKind::Transferred,
+    async fn succeeded(&mut self, step: &Step, reason: &Reason, index: Option<LogIndex>, by: &Actor) {
+        let (at, term) = (self.now(), self.shared.term);
+        let gone = step.loser().and_then(|id| self.known_server(id));
+        let incarnation = gone.as_ref().and_then(|server| server.incarnation);
+        self.run.performed(step, &Performed { at, term, by, why: reason, index, incarnation });
+        let class = match step {
+            Step::Remove { class, .. } | Step::Swap { class: Some(class), .. } => *class,
+            Step::Swap { .. } | Step::Promote { .. } | Step::Demote { .. } | Step::Transfer { .. } => return,
         };
-        self.tell(what, step.id().clone(), reason, index);
-        if let Step::Remove { id, class } = step
-            && class.is_failed()
-            && let Some(server) = self.known_server(&id)
-        {
+        if let Some(server) = gone.filter(|_| class.is_failed()) {
             // Only now: an application that forgets a server which is still a member would see it come back as stale.
             self.ports.forget(server).await;
         }
     }
+}
 
-    pub(super) fn tell(
-        &self,
-        what: EventKind,
-        server: raft_types::ServerId,
-        reason: Reason,
-        index: Option<LogIndex>,
-    ) {
-        let event = Event { at: self.now(), term: self.shared.term, what, server, reason, index };
-        // Nobody listening is no error.
-        let _ = self.shared.events.send(event);
+const fn done(step: &Step) -> EventKind {
+    match step {
+        Step::Promote { .. } => EventKind::Promoted,
+        Step::Demote { .. } => EventKind::Demoted,
+        Step::Remove { .. } => EventKind::Removed,
+        Step::Swap { .. } => EventKind::Swapped,
+        Step::Transfer { .. } => EventKind::Transferred,
     }
 }

@@ -10,8 +10,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::builder::Intervals;
 use crate::core::{KnownServers, Run, expected};
-use crate::model::{ClusterView, Config, KnownServer, NodeStatus, ServerStats, State, Step};
-use crate::ports::{ApplicationIntegration, Cluster, ClusterError};
+use crate::model::{
+    ClusterView, Config, Event, KnownServer, Ledger, NodeStatus, ServerStats, State, Step, Witnesses,
+};
+use crate::ports::{ApplicationIntegration, Cluster, ClusterError, StoredLedger};
 
 /// Why a call gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) struct Ports {
 pub(super) struct Gathered {
     pub(super) view: ClusterView,
     pub(super) fetched: Option<BTreeMap<ServerId, ServerStats>>,
+    pub(super) witnesses: BTreeMap<ServerId, Witnesses>,
 }
 
 impl Ports {
@@ -73,8 +76,50 @@ impl Ports {
             tracing::warn!(%error, "the application did not say which servers it knows");
         }
         run.heard(now, config, known);
-        let fetched = self.fetch(run.known()).await;
-        Ok(Gathered { view, fetched })
+        let asked = run.config().is_some_and(|config| config.health.witnesses > 0);
+        let known = run.known();
+        let (fetched, witnesses) = tokio::join!(self.fetch(known), self.witnesses(asked, &view, known));
+        Ok(Gathered { view, fetched, witnesses })
+    }
+
+    /// What others say about the members that the application does not call alive.
+    async fn witnesses(
+        &self,
+        asked: bool,
+        view: &ClusterView,
+        known: &KnownServers,
+    ) -> BTreeMap<ServerId, Witnesses> {
+        let alive = |id: &ServerId| {
+            known.servers.get(id).is_some_and(|server| server.node_status == NodeStatus::Alive)
+        };
+        let members = view.configuration.servers().iter().filter(|_| asked);
+        let silent: Vec<ServerId> = members.map(|m| m.id.clone()).filter(|id| !alive(id)).collect();
+        if silent.is_empty() {
+            return BTreeMap::new();
+        }
+        let application = self.application.clone();
+        let answer = call(self.intervals.query, async move { application.witnesses(&silent).await });
+        answer.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the application asked no other servers");
+            BTreeMap::new()
+        })
+    }
+
+    pub(super) async fn load_ledger(&self) -> Option<StoredLedger> {
+        let application = self.application.clone();
+        let answer = call(self.intervals.query, async move { application.load_ledger().await });
+        answer.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the application gave no ledger");
+            None
+        })
+    }
+
+    pub(super) async fn store_ledger(&self, ledger: Arc<Ledger>) {
+        let application = self.application.clone();
+        let told = call(self.intervals.query, async move { application.store_ledger(&ledger).await });
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "the application did not take the ledger");
+        }
     }
 
     /// `None` when there is no new answer and the last one stands.
@@ -117,11 +162,23 @@ impl Ports {
         })
     }
 
-    pub(super) async fn notify(&self, state: Arc<State>) {
+    /// Tells of a new state and of what happened, both within one deadline.
+    pub(super) async fn notify(&self, state: Arc<State>, events: Vec<Event>) {
         let application = self.application.clone();
         let told = call(self.intervals.query, async move { application.notify_state(&state).await });
-        if let Err(error) = told.await {
+        let application = self.application.clone();
+        let quiet = events.is_empty();
+        let noticed = call(self.intervals.query, async move {
+            if !quiet {
+                application.notify_events(&events).await;
+            }
+        });
+        let (told, noticed) = tokio::join!(told, noticed);
+        if let Err(error) = told {
             tracing::warn!(%error, "the application did not take the new state");
+        }
+        if let Err(error) = noticed {
+            tracing::warn!(%error, "the application did not take the events");
         }
     }
 
@@ -147,6 +204,7 @@ impl Ports {
                 Step::Demote { id } => cluster.demote_voter(id, expected).await.map(Some),
                 Step::Remove { id, .. } => cluster.remove_server(id, expected).await.map(Some),
                 Step::Transfer { id } => cluster.transfer_leadership(id).await.map(|()| None),
+                Step::Swap { .. } => cluster.change_members(step.changes(), expected).await.map(Some),
             }
         })
         .await

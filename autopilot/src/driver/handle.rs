@@ -10,10 +10,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::builder::Builder;
-use super::command::Command;
+use super::command::{Command, Join, Request};
 use super::error::{AddServerError, ApplyError, PruneError, RemoveServerError, RequestError};
 use crate::core::{Explanation, Proposal, Record, explain};
-use crate::model::{AddServerOutcome, ApplyReport, Event, Plan, PruneReport, ServerHealth, State};
+use crate::model::{
+    Actor, AddServerOutcome, ApplyReport, Event, Hand, Plan, PruneReport, ServerHealth, State,
+};
 use crate::ports::{ApplicationIntegration, Cluster};
 
 /// Whether autopilot runs.
@@ -31,6 +33,7 @@ pub enum Status {
 #[derive(Clone)]
 pub struct Autopilot {
     pub(super) shared: Arc<Shared>,
+    pub(super) by: Actor,
 }
 
 /// What the handles share with the task: channels and flags only.
@@ -40,10 +43,11 @@ pub(super) struct Shared {
     pub(super) epoch: Instant,
     pub(super) cancel: CancellationToken,
     pub(super) reconciliation: AtomicBool,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) requests: mpsc::Sender<Request>,
     pub(super) state: watch::Receiver<Arc<State>>,
     pub(super) plan: watch::Receiver<Arc<Plan>>,
     pub(super) status: watch::Receiver<Status>,
+    pub(super) hand: watch::Receiver<Arc<Hand>>,
     pub(super) events: broadcast::Sender<Event>,
 }
 
@@ -146,7 +150,23 @@ impl Autopilot {
         address: impl Into<ServerAddress>,
     ) -> Result<AddServerOutcome, AddServerError> {
         let (id, address) = (id.into(), address.into());
-        self.ask(|reply| Command::AddServer { id, address, reply }).await
+        self.ask(|reply| Command::AddServer { join: Join { id, address, wanted: Ok(()) }, reply }).await
+    }
+
+    /// Adds a server that comes by itself, and not because somebody wants it. Otherwise like
+    /// [`Autopilot::add_server`]: but one that was removed stays out, and is told by whom and why, until somebody adds
+    /// it or it has started again, which shows by a higher `incarnation`.
+    ///
+    /// # Errors
+    /// See [`AddServerError`]. Dropping the future does not undo anything.
+    pub async fn admit(
+        &self,
+        id: impl Into<ServerId>,
+        address: impl Into<ServerAddress>,
+        incarnation: Option<u64>,
+    ) -> Result<AddServerOutcome, AddServerError> {
+        let join = Join { id: id.into(), address: address.into(), wanted: Err(incarnation) };
+        self.ask(|reply| Command::AddServer { join, reply }).await
     }
 
     /// Removes a member because somebody says so: no rule but the engine's own stands against it. Returns where
@@ -229,7 +249,7 @@ impl Autopilot {
         let _ = status.wait_for(|status| *status == Status::NotRunning).await;
     }
 
-    async fn ask<T, E: From<RequestError>>(
+    pub(super) async fn ask<T, E: From<RequestError>>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Command,
     ) -> Result<T, E> {
@@ -237,7 +257,8 @@ impl Autopilot {
             return Err(RequestError::NotRunning.into());
         }
         let (reply, answer) = oneshot::channel();
-        self.shared.commands.try_send(command(reply)).map_err(|error| match error {
+        let request = Request { by: self.by.clone(), command: command(reply) };
+        self.shared.requests.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => RequestError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => RequestError::NotRunning,
         })?;

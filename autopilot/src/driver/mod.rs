@@ -8,18 +8,21 @@
     reason = "the driver is where the clock is read and the one task is started"
 )]
 
+mod audit;
 mod builder;
 mod command;
 mod error;
 mod execute;
 mod gather;
 mod handle;
+mod ledger;
+mod orders;
 mod propose;
 mod request;
 mod supervise;
 mod task;
 
 pub use builder::{Builder, Intervals};
-pub use error::{AddServerError, ApplyError, PruneError, RemoveServerError, RequestError};
+pub use error::{AddServerError, ApplyError, OrderError, PruneError, RemoveServerError, RequestError};
 pub use handle::{Autopilot, Status};
 pub use supervise::{Leadership, LeadershipSource, Supervisor, WatchedLeadership, supervise};

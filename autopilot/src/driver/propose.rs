@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::{ApplyError, RequestError};
 use super::task::Task;
 use crate::core::{Inputs, Mode, Proposal, Record, Round};
-use crate::model::{AppliedStep, ApplyReport, PlannedStep, Reason};
+use crate::model::{Actor, AppliedStep, ApplyReport, InputsHash, PlannedStep, Reason};
 use crate::ports::ClusterError;
 
 /// The last rounds, for a replay. Bounded by rounds, about half an hour of them, and by what they hold.
@@ -35,6 +35,11 @@ impl Records {
         self.ring.iter().cloned().collect()
     }
 
+    /// The hash of what the newest round looked at.
+    pub(super) fn newest_hash(&self) -> Option<InputsHash> {
+        self.ring.back().map(|record| record.inputs.hash_of_all())
+    }
+
     fn weight(inputs: &Inputs) -> usize {
         inputs.view.configuration.servers().len().max(inputs.known.servers.len())
     }
@@ -43,11 +48,13 @@ impl Records {
 impl Task {
     pub(super) async fn propose(&mut self) -> Result<Proposal, RequestError> {
         let inputs = self.inputs(Mode::Reconcile).await?;
-        Ok(Proposal::compute(&inputs, &*self.promoter))
+        let proposal = Proposal::compute(&inputs, &*self.promoter);
+        self.run.memory = inputs.memory;
+        Ok(proposal)
     }
 
     /// Performs the steps that are due, each only if a round on a fresh look would take the very same one.
-    pub(super) async fn apply(&mut self, proposal: &Proposal) -> Result<ApplyReport, ApplyError> {
+    pub(super) async fn apply(&mut self, proposal: &Proposal, by: &Actor) -> Result<ApplyReport, ApplyError> {
         if proposal.term != self.shared.term {
             return Err(ApplyError::OtherTerm { proposed: proposal.term, current: self.shared.term });
         }
@@ -69,7 +76,7 @@ impl Task {
                 break;
             };
             let step = planned.step.clone();
-            match self.execute(planned, current).await {
+            match self.execute(planned, current, by).await {
                 Ok(index) => {
                     expected = index.unwrap_or(expected);
                     report.performed.push(AppliedStep { step, index });
@@ -86,6 +93,7 @@ impl Task {
     async fn approved_round(&mut self) -> Result<Round, ClusterError> {
         let mut inputs = self.inputs(Mode::Reconcile).await?;
         inputs.reconciliation_enabled = true;
+        inputs.hand.paused = None;
         let round = Round::run(&inputs, &*self.promoter);
         self.publish(inputs, round.clone()).await;
         Ok(round)

@@ -2,28 +2,44 @@
 
 use raft_types::{LogIndex, ServerAddress, ServerId};
 
-use super::command::Command;
+use super::command::{Command, Join, Request};
 use super::error::{AddServerError, PruneError, RemoveServerError};
 use super::task::Task;
 use crate::core::{AddPlan, AddRefusal, Mode, plan_add};
 use crate::model::{
-    Action, AddServerOutcome, ClusterView, EventKind, KeptServer, Plan, PruneReport, Reason, RemovedServer,
-    Step, Verdict,
+    Action, Actor, AddServerOutcome, ClusterView, Event, EventKind, KeptServer, Performed, Plan, PruneReport,
+    Reason, RemovedServer, Step, Verdict,
 };
 use crate::ports::ClusterError;
 
 impl Task {
     /// Answers one request. An asker that went away does not stop it half way.
-    pub(super) async fn answer(&mut self, command: Command) {
+    pub(super) async fn answer(&mut self, request: Request) {
+        let Request { by, command } = request;
         match command {
-            Command::AddServer { id, address, reply } => {
-                let _ = reply.send(self.add_server(id, address).await);
+            Command::AddServer { join, reply } => {
+                let _ = reply.send(self.add_server(join, &by).await);
             }
             Command::RemoveServer { id, reply } => {
-                let _ = reply.send(self.remove_server(id).await);
+                let _ = reply.send(self.remove_server(id, &by).await);
             }
             Command::RemoveDead { reply } => {
-                let _ = reply.send(self.remove_dead().await);
+                let _ = reply.send(self.remove_dead(&by).await);
+            }
+            Command::Order { instruction, reply } => {
+                let _ = reply.send(self.order(instruction, &by).await);
+            }
+            Command::SafeToStop { id, reply } => {
+                let _ = reply.send(self.safe_to_stop(id, &by).await);
+            }
+            Command::Tombstones { reply } => {
+                let _ = reply.send(Ok(self.run.memory.tombstones.values().cloned().collect()));
+            }
+            Command::Audit { reply } => {
+                let _ = reply.send(Ok(self.timeline.changes()));
+            }
+            Command::Ledger { reply } => {
+                let _ = reply.send(Ok(self.export()));
             }
             Command::ComputeState { reply } => {
                 let answer = self.look(Mode::Watch).await.map(|_| self.shared.state.borrow().clone());
@@ -33,7 +49,7 @@ impl Task {
                 let _ = reply.send(self.propose().await);
             }
             Command::Apply { proposal, reply } => {
-                let _ = reply.send(self.apply(&proposal).await);
+                let _ = reply.send(self.apply(&proposal, &by).await);
             }
             Command::Records { reply } => {
                 let _ = reply.send(Ok(self.records.list()));
@@ -45,7 +61,7 @@ impl Task {
         }
     }
 
-    async fn leading_view(&self) -> Result<ClusterView, ClusterError> {
+    pub(super) async fn leading_view(&self) -> Result<ClusterView, ClusterError> {
         let view = self.ports.view().await?;
         if view.is_leader && view.term == self.shared.term {
             return Ok(view);
@@ -53,12 +69,16 @@ impl Task {
         Err(ClusterError::NotLeader { leader: view.leader })
     }
 
-    async fn add_server(
-        &mut self,
-        id: ServerId,
-        address: ServerAddress,
-    ) -> Result<AddServerOutcome, AddServerError> {
+    async fn add_server(&mut self, join: Join, by: &Actor) -> Result<AddServerOutcome, AddServerError> {
         let view = self.leading_view().await?;
+        let Join { id, address, wanted } = join;
+        let stone = self.run.memory.tombstones.get(&id);
+        if let (Err(incarnation), Some(stone)) = (wanted, stone)
+            && view.configuration.server(&id).is_none()
+            && stone.holds(incarnation)
+        {
+            return Err(AddServerError::Removed { tombstone: Box::new(stone.clone()) });
+        }
         let plan = plan_add(&view.configuration, view.leader.as_ref(), &id, &address);
         let (removals, as_voter, member) = match plan {
             Ok(AddPlan::Unchanged) => return Ok(AddServerOutcome::Unchanged),
@@ -77,11 +97,15 @@ impl Task {
             _ => AddServerError::PartlyDone { removed: removed.to_vec(), source },
         };
         for other in removals {
-            index = self.remove(&other, index).await.map_err(|error| partly(&removed, error))?;
+            index = self.remove(&other, index, by).await.map_err(|error| partly(&removed, error))?;
             removed.push(other);
         }
         let index = self.add(&id, address, as_voter, index).await.map_err(|error| partly(&removed, error))?;
-        self.tell(EventKind::Added, id, Reason::Requested, Some(index));
+        let what = match self.run.memory.tombstones.remove(&id) {
+            Some(_) => EventKind::Readmitted,
+            None => EventKind::Added,
+        };
+        self.tell_request(what, id, index, by);
         self.reconcile_soon();
         self.refresh().await;
         Ok(match member {
@@ -112,28 +136,41 @@ impl Task {
         change.await
     }
 
-    async fn remove(&self, id: &ServerId, decided_on: LogIndex) -> Result<LogIndex, ClusterError> {
+    fn tell_request(&mut self, what: EventKind, server: ServerId, index: LogIndex, by: &Actor) {
+        let event = self.event(what, server, Reason::Requested);
+        self.tell(Event { actor: by.clone(), index: Some(index), ..event });
+    }
+
+    async fn remove(
+        &mut self,
+        id: &ServerId,
+        decided_on: LogIndex,
+        by: &Actor,
+    ) -> Result<LogIndex, ClusterError> {
         let expected = self.ports.cluster.capabilities().compare_and_set.then_some(decided_on);
         let server = id.clone();
         let change =
             self.ports.change(move |cluster| async move { cluster.remove_server(server, expected).await });
         let index = change.await?;
-        self.tell(EventKind::Removed, id.clone(), Reason::Requested, Some(index));
+        let incarnation = self.known_server(id).and_then(|server| server.incarnation);
+        let (at, term, why) = (self.now(), self.shared.term, &Reason::Requested);
+        self.run.memory.bury(id, &Performed { at, term, by, why, index: Some(index), incarnation });
+        self.tell_request(EventKind::Removed, id.clone(), index, by);
         Ok(index)
     }
 
-    async fn remove_server(&mut self, id: ServerId) -> Result<LogIndex, RemoveServerError> {
+    async fn remove_server(&mut self, id: ServerId, by: &Actor) -> Result<LogIndex, RemoveServerError> {
         let view = self.leading_view().await?;
         if view.configuration.server(&id).is_none() {
             return Err(RemoveServerError::NotMember { id });
         }
-        let index = self.remove(&id, view.configuration_index).await?;
+        let index = self.remove(&id, view.configuration_index, by).await?;
         self.refresh().await;
         Ok(index)
     }
 
     /// One removal a round, each decided on a fresh look, until nobody else may go.
-    async fn remove_dead(&mut self) -> Result<PruneReport, PruneError> {
+    async fn remove_dead(&mut self, by: &Actor) -> Result<PruneReport, PruneError> {
         let mut report = PruneReport::default();
         loop {
             let plan = self.look(Mode::Prune).await?;
@@ -151,7 +188,7 @@ impl Task {
                     return Ok(report);
                 }
             };
-            match self.execute(planned, plan.configuration_index).await {
+            match self.execute(planned, plan.configuration_index, by).await {
                 Ok(index) => {
                     let index = index.unwrap_or(plan.configuration_index);
                     report.removed.push(RemovedServer { id, class, index });

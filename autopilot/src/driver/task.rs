@@ -1,6 +1,5 @@
 //! The one task: wake, gather, run a round, perform its step, answer requests.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,12 +8,13 @@ use raft_types::{ServerId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::command::Command;
+use super::audit::Timeline;
+use super::command::Request;
 use super::gather::Ports;
 use super::handle::{Shared, Status};
 use super::propose::Records;
-use crate::core::{Inputs, Memory, Mode, Round, Run, everybody_answered};
-use crate::model::{Action, EventKind, KnownServer, Plan, Reason, State, Verdict};
+use crate::core::{Gathered, Inputs, Mode, News, Round, Run, Spare, everybody_answered};
+use crate::model::{Actor, Config, EventKind, Hand, KnownServer, Plan, State};
 use crate::ports::ClusterError;
 use crate::promoter::Promoter;
 
@@ -31,16 +31,25 @@ pub(super) struct Published {
     state: watch::Sender<Arc<State>>,
     plan: watch::Sender<Arc<Plan>>,
     status: watch::Sender<Status>,
+    hand: watch::Sender<Arc<Hand>>,
 }
 
-type Shown = (Published, watch::Receiver<Arc<State>>, watch::Receiver<Arc<Plan>>, watch::Receiver<Status>);
+/// What the handles read of it.
+pub(super) struct Shown {
+    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) plan: watch::Receiver<Arc<Plan>>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) hand: watch::Receiver<Arc<Hand>>,
+}
 
 impl Published {
-    pub(super) fn new() -> Shown {
+    pub(super) fn new() -> (Self, Shown) {
         let (state, states) = watch::channel(Arc::default());
         let (plan, plans) = watch::channel(Arc::default());
         let (status, statuses) = watch::channel(Status::Running);
-        (Self { state, plan, status }, states, plans, statuses)
+        let (hand, hands) = watch::channel(Arc::default());
+        let shown = Shown { state: states, plan: plans, status: statuses, hand: hands };
+        (Self { state, plan, status, hand }, shown)
     }
 
     fn clear(&self) {
@@ -52,6 +61,7 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         self.clear();
+        self.hand.send_replace(Arc::default());
         self.status.send_replace(Status::NotRunning);
     }
 }
@@ -61,13 +71,18 @@ pub(super) struct Task {
     pub(super) ports: Ports,
     pub(super) promoter: Arc<dyn Promoter>,
     pub(super) shared: Arc<Shared>,
-    requests: mpsc::Receiver<Command>,
+    requests: mpsc::Receiver<Request>,
     published: Published,
     pub(super) run: Run,
+    pub(super) hand: Hand,
+    pub(super) timeline: Timeline,
+    /// The tunables of the last round.
+    pub(super) config: Config,
     pub(super) records: Records,
     known: Vec<KnownServer>,
-    /// What was refused in the last round, so that a refusal is told once.
-    refused: BTreeSet<(ServerId, Action, &'static str)>,
+    /// Whether the application was asked for the ledger of an earlier leader.
+    took_over: bool,
+    spare: Spare,
 }
 
 impl Task {
@@ -75,7 +90,7 @@ impl Task {
         ports: Ports,
         promoter: Arc<dyn Promoter>,
         shared: Arc<Shared>,
-        requests: mpsc::Receiver<Command>,
+        requests: mpsc::Receiver<Request>,
         published: Published,
     ) -> Self {
         let run = Run::new(shared.term, Time::ZERO, ports.intervals.update, ports.intervals.reconcile);
@@ -86,9 +101,13 @@ impl Task {
             requests,
             published,
             run,
+            hand: Hand::default(),
+            timeline: Timeline::default(),
+            config: Config::default(),
             records: Records::default(),
             known: Vec::new(),
-            refused: BTreeSet::new(),
+            took_over: false,
+            spare: Spare::default(),
         }
     }
 
@@ -108,7 +127,7 @@ impl Task {
         let _ = ready.send(());
         let _ = cancel.run_until_cancelled(self.serve()).await;
         self.published.clear();
-        self.ports.notify(Arc::default()).await;
+        self.ports.notify(Arc::default(), self.timeline.take_untold()).await;
         tracing::info!(term = %self.shared.term, "autopilot has stopped");
     }
 
@@ -118,7 +137,7 @@ impl Task {
         updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(command) = self.requests.recv() => self.answer(command).await,
+                Some(request) = self.requests.recv() => self.answer(request).await,
                 _ = updates.tick() => self.update().await,
             }
         }
@@ -134,11 +153,12 @@ impl Task {
         self.run.reconciled(self.now());
         if let Some(planned) = plan.step.clone()
             && !self.run.is_outdated(&plan, self.now())
-            && self.execute(planned, plan.configuration_index).await.is_ok()
+            && self.execute(planned, plan.configuration_index, &Actor::AUTOPILOT).await.is_ok()
         {
             self.reconcile_soon();
             self.refresh().await;
         }
+        self.keep_ledger().await;
     }
 
     /// Makes the next update a reconcile: after a step the next one need not wait for the whole interval.
@@ -154,7 +174,7 @@ impl Task {
     /// Gathers, runs one round and publishes it.
     pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
         let inputs = self.inputs(mode).await?;
-        let round = Round::run(&inputs, &*self.promoter);
+        let round = Round::run_with(&inputs, &*self.promoter, std::mem::take(&mut self.spare));
         Ok(self.publish(inputs, round).await)
     }
 
@@ -163,20 +183,23 @@ impl Task {
     async fn first_look(&mut self) -> Result<(), ClusterError> {
         let patience = FIRST_CONTACT_WAIT.min(self.ports.intervals.update / 2);
         let deadline = Instant::now() + patience;
+        let mut inputs = self.inputs(Mode::Watch).await?;
         loop {
-            let inputs = self.inputs(Mode::Watch).await?;
             let round = Round::run(&inputs, &*self.promoter);
             if Instant::now() >= deadline || everybody_answered(&round.state) {
                 self.publish(inputs, round).await;
                 return Ok(());
             }
+            self.run.memory = inputs.memory;
             let pause = tokio::time::sleep(FIRST_CONTACT_PAUSE);
             let _ = tokio::time::timeout_at(deadline, pause).await;
+            inputs = self.inputs(Mode::Watch).await?;
         }
     }
 
     /// What the engine and the application say now.
     pub(super) async fn inputs(&mut self, mode: Mode) -> Result<Inputs, ClusterError> {
+        self.expire_orders();
         let asked_at = self.now();
         let gathered = match self.ports.gather(asked_at, &mut self.run).await {
             Ok(gathered) => gathered,
@@ -185,21 +208,39 @@ impl Task {
                 return Err(error);
             }
         };
-        let enabled = self.shared.reconciliation.load(Ordering::Relaxed);
-        let capabilities = self.ports.cluster.capabilities();
-        Ok(self.run.inputs(asked_at, mode, gathered.view, capabilities, gathered.fetched, enabled))
+        let gathered = Gathered {
+            view: gathered.view,
+            capabilities: self.ports.cluster.capabilities(),
+            fetched: gathered.fetched,
+            witnesses: gathered.witnesses,
+            hand: self.hand.clone(),
+            reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
+        };
+        let mut inputs = self.run.inputs(asked_at, mode, gathered);
+        if !std::mem::replace(&mut self.took_over, true) {
+            self.take_over(&mut inputs).await;
+        }
+        Ok(inputs)
     }
 
     pub(super) async fn publish(&mut self, inputs: Inputs, round: Round) -> Arc<Plan> {
-        self.tell_news(&inputs.memory, &round);
+        for News { what, server, reason } in round.events {
+            if what == EventKind::Refused {
+                tracing::info!(%server, %reason, "refused");
+            }
+            self.tell(self.event(what, server, reason));
+        }
+        self.config = inputs.config.clone().unwrap_or_default();
         self.known = inputs.known.servers.values().cloned().collect();
         self.records.push(inputs, round.plan.step.clone());
-        self.run.looked(&round);
+        self.run.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);
-        self.published.state.send_replace(state.clone());
+        let overtaken = self.published.state.send_replace(state.clone());
         self.published.plan.send_replace(plan.clone());
-        self.ports.notify(state).await;
+        // A state that nobody holds any more is filled again.
+        self.spare.state = Arc::try_unwrap(overtaken).unwrap_or_default();
+        self.ports.notify(state, self.timeline.take_untold()).await;
         plan
     }
 
@@ -212,29 +253,11 @@ impl Task {
         }
     }
 
-    /// Events for what changed since the round before.
-    fn tell_news(&mut self, before: &Memory, round: &Round) {
-        for server in round.state.servers.values() {
-            let was = before.servers.get(&server.id).map(|memory| memory.healthy);
-            if was.is_none_or(|was| was == server.health.healthy) {
-                continue;
-            }
-            let (what, reason) = match server.health.reasons.first() {
-                None => (EventKind::BecameHealthy, Reason::Healthy),
-                Some(reason) => (EventKind::BecameUnhealthy, Reason::Health(reason.clone())),
-            };
-            self.tell(what, server.id.clone(), reason, None);
+    pub(super) fn show_hand(&self) {
+        let shown = self.published.hand.borrow().clone();
+        if *shown != self.hand {
+            self.published.hand.send_replace(Arc::new(self.hand.clone()));
         }
-        let mut refused = BTreeSet::new();
-        for decision in round.plan.decisions.iter().filter(|d| d.verdict == Verdict::Refused) {
-            let key = (decision.server.clone(), decision.action, decision.reason.code());
-            if !self.refused.contains(&key) {
-                tracing::info!(%decision, "refused");
-                self.tell(EventKind::Refused, decision.server.clone(), decision.reason.clone(), None);
-            }
-            refused.insert(key);
-        }
-        self.refused = refused;
     }
 
     pub(super) fn known_server(&self, id: &ServerId) -> Option<KnownServer> {

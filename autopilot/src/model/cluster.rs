@@ -1,14 +1,14 @@
 //! The cluster and the engine, as the engine tells of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_types::{Configuration, EntryId, LogIndex, ServerId, Term};
 use serde::{Deserialize, Serialize};
 
 use super::ServerStats;
 
-/// What an engine can do. The default is everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What an engine can do. The default is everything but changing several members at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Members without a vote.
     pub nonvoters: bool,
@@ -18,16 +18,19 @@ pub struct Capabilities {
     pub transfer: bool,
     /// Checking a change against the configuration it was decided on.
     pub compare_and_set: bool,
+    /// Changing several members in one step, after which either all or none are changed.
+    #[serde(default)]
+    pub atomic: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { nonvoters: true, demotion: true, transfer: true, compare_and_set: true }
+        Self { nonvoters: true, demotion: true, transfer: true, compare_and_set: true, atomic: false }
     }
 }
 
 /// A cluster as one server sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClusterView {
     /// The server that looks.
     pub id: ServerId,
@@ -49,4 +52,7 @@ pub struct ClusterView {
     pub last: EntryId,
     /// What is measured about members. A leader that has no entry for itself is taken to be up to date.
     pub stats: BTreeMap<ServerId, ServerStats>,
+    /// To whom a snapshot is on its way, so that no progress in the log is to be expected.
+    #[serde(default)]
+    pub installing: BTreeSet<ServerId>,
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use raft_types::{ConfigurationChange, LogIndex, ServerAddress, ServerId, Suffrage, Term, Time};
+use raft_types::{
+    Configuration, ConfigurationChange, ConfigurationError, LogIndex, ServerAddress, ServerId, Suffrage,
+    Term, Time,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
@@ -31,8 +34,8 @@ pub struct PlannedStep {
     pub reason: Reason,
 }
 
-/// One change of one server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One change: of one server, or of two at once where the engine can.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Step {
     /// Give a member its vote.
@@ -54,6 +57,17 @@ pub enum Step {
         /// What kind of dead.
         class: DeadClass,
     },
+    /// Give one member's vote to another, in one step.
+    Swap {
+        /// Who gets it.
+        id: ServerId,
+        /// Where that one is, as the configuration has it.
+        address: ServerAddress,
+        /// Who loses it.
+        out: ServerId,
+        /// What kind of dead that one is, and then it is taken out; otherwise it stays as a member without a vote.
+        class: Option<DeadClass>,
+    },
     /// Hand leadership over.
     Transfer {
         /// To whom.
@@ -62,28 +76,55 @@ pub enum Step {
 }
 
 impl Step {
-    /// The one server that it is about.
+    /// The server that it is about; the one that gets the vote if two are.
     #[must_use]
     pub const fn id(&self) -> &ServerId {
         match self {
             Self::Promote { id, .. }
             | Self::Demote { id }
             | Self::Remove { id, .. }
+            | Self::Swap { id, .. }
             | Self::Transfer { id } => id,
         }
     }
 
-    /// The change of members that it makes; none when leadership moves.
+    /// Who loses a vote or the membership by it.
     #[must_use]
-    pub fn change(&self) -> Option<ConfigurationChange> {
+    pub const fn loser(&self) -> Option<&ServerId> {
         match self {
-            Self::Promote { id, address } => {
-                Some(ConfigurationChange::AddVoter { id: id.clone(), address: address.clone() })
-            }
-            Self::Demote { id } => Some(ConfigurationChange::DemoteVoter { id: id.clone() }),
-            Self::Remove { id, .. } => Some(ConfigurationChange::RemoveServer { id: id.clone() }),
-            Self::Transfer { .. } => None,
+            Self::Demote { id } | Self::Remove { id, .. } => Some(id),
+            Self::Swap { out, .. } => Some(out),
+            Self::Promote { .. } | Self::Transfer { .. } => None,
         }
+    }
+
+    /// The changes of members that it makes, all at once; none when leadership moves.
+    #[must_use]
+    pub fn changes(&self) -> Vec<ConfigurationChange> {
+        let promote = |id: &ServerId, address: &ServerAddress| ConfigurationChange::AddVoter {
+            id: id.clone(),
+            address: address.clone(),
+        };
+        let demote = |id: &ServerId| ConfigurationChange::DemoteVoter { id: id.clone() };
+        match self {
+            Self::Promote { id, address } => vec![promote(id, address)],
+            Self::Demote { id } => vec![demote(id)],
+            Self::Remove { id, .. } => vec![ConfigurationChange::RemoveServer { id: id.clone() }],
+            Self::Swap { id, address, out, class: None } => vec![promote(id, address), demote(out)],
+            Self::Swap { id, address, out, class: Some(_) } => {
+                vec![promote(id, address), ConfigurationChange::RemoveServer { id: out.clone() }]
+            }
+            Self::Transfer { .. } => Vec::new(),
+        }
+    }
+
+    /// The configuration after it, when it is done; the same one when leadership moves.
+    ///
+    /// # Errors
+    /// When the changes do not fit the configuration.
+    pub fn apply(&self, before: &Configuration) -> Result<Configuration, ConfigurationError> {
+        let after = before.apply_all(&self.changes())?;
+        Ok(after.settled())
     }
 
     /// What kind of step it is.
@@ -93,6 +134,7 @@ impl Step {
             Self::Promote { .. } => Action::Promote,
             Self::Demote { .. } => Action::Demote,
             Self::Remove { .. } => Action::Remove,
+            Self::Swap { .. } => Action::Swap,
             Self::Transfer { .. } => Action::Transfer,
         }
     }
@@ -104,6 +146,12 @@ impl fmt::Display for Step {
             Self::Promote { id, address } => write!(f, "promote server {id} at {address}"),
             Self::Demote { id } => write!(f, "demote server {id}"),
             Self::Remove { id, class } => write!(f, "remove {class} {id}"),
+            Self::Swap { id, out, class: None, .. } => {
+                write!(f, "give the vote of server {out} to server {id}")
+            }
+            Self::Swap { id, out, class: Some(class), .. } => {
+                write!(f, "replace {class} {out} with server {id}")
+            }
             Self::Transfer { id } => write!(f, "hand leadership to server {id}"),
         }
     }
@@ -119,6 +167,8 @@ pub enum Action {
     Demote,
     /// Take out of the configuration.
     Remove,
+    /// Give one member's vote to another.
+    Swap,
     /// Hand leadership over.
     Transfer,
 }
@@ -129,6 +179,7 @@ impl fmt::Display for Action {
             Self::Promote => "promote",
             Self::Demote => "demote",
             Self::Remove => "remove",
+            Self::Swap => "swap",
             Self::Transfer => "transfer",
         })
     }
@@ -159,6 +210,12 @@ impl DeadClass {
             (false, Suffrage::Voter) => Self::StaleVoter,
             (true, Suffrage::Voter) => Self::FailedVoter,
         }
+    }
+
+    /// Whether such a server votes.
+    #[must_use]
+    pub const fn is_voter(self) -> bool {
+        matches!(self, Self::StaleVoter | Self::FailedVoter)
     }
 
     /// Whether the application knows such a server, and therefore must be told of its removal.

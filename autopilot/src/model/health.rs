@@ -17,6 +17,9 @@ pub struct ServerHealth {
     pub stable_since: Time,
     /// Which rules do not hold, in a fixed order.
     pub reasons: Vec<HealthReason>,
+    /// Which rules this measurement broke that do not count yet: too few of the last ones did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<HealthReason>,
 }
 
 impl ServerHealth {
@@ -28,7 +31,7 @@ impl ServerHealth {
 }
 
 /// A health rule that does not hold, with the numbers that decided it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 #[non_exhaustive]
 pub enum HealthReason {
@@ -73,12 +76,29 @@ pub enum HealthReason {
         /// How many are allowed.
         limit: u64,
     },
+    /// This measurement breaks no rule, but too many of those before it did.
+    RecentMisses {
+        /// How many broke a rule.
+        bad: u32,
+        /// Of how many.
+        of: u32,
+        /// With so many it counts as unhealthy.
+        limit: u32,
+    },
 }
 
 impl HealthReason {
     /// Every code, in the order in which the rules are applied. Stable: codes are added, never renamed.
-    pub const CODES: &[&str] =
-        &["no-leader", "not-alive", "no-stats", "no-contact", "last-contact", "last-term", "trailing-logs"];
+    pub const CODES: &[&str] = &[
+        "no-leader",
+        "not-alive",
+        "no-stats",
+        "no-contact",
+        "last-contact",
+        "last-term",
+        "trailing-logs",
+        "recent-misses",
+    ];
 
     /// The stable name of the rule.
     #[must_use]
@@ -91,6 +111,7 @@ impl HealthReason {
             Self::LastContact { .. } => "last-contact",
             Self::LastTerm { .. } => "last-term",
             Self::TrailingLogs { .. } => "trailing-logs",
+            Self::RecentMisses { .. } => "recent-misses",
         }
     }
 }
@@ -114,6 +135,9 @@ impl fmt::Display for HealthReason {
                 write!(f, "its log ends in term {term}, the leader's in term {leader}")
             }
             Self::TrailingLogs { behind, limit } => write!(f, "trailing {behind} entries, limit {limit}"),
+            Self::RecentMisses { bad, of, limit } => {
+                write!(f, "{bad} of the last {of} measurements were bad, fewer than {limit} may be")
+            }
         }
     }
 }

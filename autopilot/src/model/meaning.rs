@@ -48,6 +48,44 @@ impl Reason {
         ("overtaken", "the cluster is not any more what the step was proposed for"),
         ("not-dead", "the application does not report the server as down or gone, so it stays"),
         ("engine-refused", "the engine did not make the change"),
+        ("cordoned", "somebody ordered that the server gets neither a vote nor leadership"),
+        ("drained", "somebody ordered that the server gives its vote and leadership away"),
+        (
+            "maintenance",
+            "somebody works on the server or the cluster in a maintenance window, so it is left alone",
+        ),
+        ("paused", "somebody paused autopilot; it goes on by itself"),
+        ("rate-limit", "`changes.max` steps were taken within `changes.window`"),
+        (
+            "removal-budget",
+            "`removal.budget` dead servers lost their vote or membership within `removal.window`, for whatever cause",
+        ),
+        ("removal-cool-down", "a dead voter was taken out less than `removal.cool_down` ago"),
+        (
+            "floor",
+            "fewer voters would be left than the largest number that was seen stable; it goes once another server votes in its place",
+        ),
+        ("not-replaced", "`removal.only_when_replaced` is on and nobody votes in its place yet"),
+        ("replaces", "it takes the vote of another server, in one step"),
+        (
+            "suspended",
+            "the leader was paused, its clock jumped, or it was cut off from most servers a moment ago, so nothing is taken away",
+        ),
+        ("joining", "it has never been healthy yet and makes progress, so it is not removed"),
+        (
+            "not-corroborated",
+            "fewer than `health.witnesses` other servers call it dead, or more of them hear from it",
+        ),
+        ("flapping", "it turned unhealthy `health.flap_limit` times lately, the older ones counting less"),
+        (
+            "ledger-refused",
+            "the health history of an earlier leader is foreign, corrupt or too old, so this one starts without it",
+        ),
+        ("no-successor", "no other voter is fit to lead, so leadership stays"),
+        ("no-state", "nothing is known about the cluster now"),
+        ("not-member", "it is no member, so nothing depends on it"),
+        ("draining", "it still votes or leads; its vote and leadership are being given away"),
+        ("drain-done", "a drained server has neither vote nor leadership any more and may be stopped"),
         ("no-leader", "there is no leader's log to compare with, so nobody is called healthy"),
         ("not-alive", "the application does not report the server as alive"),
         ("no-stats", "nothing was measured for three rounds, or ever"),
@@ -55,6 +93,10 @@ impl Reason {
         ("last-contact", "the leader has not heard from the server for `last_contact_threshold`"),
         ("last-term", "the last entry of its log is from another term than the leader's last entry"),
         ("trailing-logs", "its log is more than `max_trailing_logs` entries behind the leader's"),
+        (
+            "recent-misses",
+            "this measurement is good, but `health.bad_samples` of the last `health.samples` were not",
+        ),
     ];
 
     /// Every code, those of [`HealthReason`](super::HealthReason) last.

@@ -1,22 +1,23 @@
 //! Why something was done, or was not, or not yet: a stable code, the numbers, and a sentence made in one place.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_types::{LogIndex, ServerId, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{HealthReason, NodeStatus, NodeType, duration_text};
+use super::{Actor, HealthReason, NodeStatus, NodeType, duration_text};
 
 /// Why a step was chosen, put off or refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
     /// The promoter wants it.
     Policy {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What it says.
         text: String,
     },
@@ -67,26 +68,26 @@ pub enum Reason {
     /// The promoter did not ask for it.
     NotWanted {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
     },
     /// The promoter says that this server must never vote.
     NeverVotes {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What it takes the server for.
         node_type: NodeType,
     },
     /// The promoter wants the dead server to stay.
     KeptByPolicy {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What it says.
         text: String,
     },
     /// The promoter asked for something that makes no sense, or panicked; this part of its answer is ignored.
     PromoterFault {
         /// Which promoter.
-        promoter: String,
+        promoter: Arc<str>,
         /// What is wrong with the answer.
         fault: String,
     },
@@ -171,6 +172,138 @@ pub enum Reason {
         /// What it said.
         error: String,
     },
+    /// Somebody ordered that the server gets neither a vote nor leadership.
+    Cordoned {
+        /// Who ordered it.
+        by: Actor,
+        /// Why, in their words.
+        why: String,
+    },
+    /// Somebody ordered that the server gives its vote and leadership away.
+    Drained {
+        /// Who ordered it.
+        by: Actor,
+        /// Why, in their words.
+        why: String,
+    },
+    /// Somebody works on the server, or on the cluster.
+    Maintenance {
+        /// Who ordered it.
+        by: Actor,
+        /// Why, in their words.
+        why: String,
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+    },
+    /// Somebody paused autopilot.
+    Paused {
+        /// Who ordered it.
+        by: Actor,
+        /// Why, in their words.
+        why: String,
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+    },
+    /// So many steps were taken within a short time that the next has to wait.
+    RateLimit {
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+        /// How many are allowed.
+        max: usize,
+        /// Within what time.
+        #[serde(with = "duration_text")]
+        window: Duration,
+    },
+    /// So many dead servers were taken out within a short time that the next has to wait.
+    RemovalBudget {
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+        /// How many are allowed.
+        max: usize,
+        /// Within what time.
+        #[serde(with = "duration_text")]
+        window: Duration,
+    },
+    /// A dead voter was taken out a moment ago.
+    RemovalCoolDown {
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+        /// How long the next has to wait.
+        #[serde(with = "duration_text")]
+        required: Duration,
+    },
+    /// Fewer voters would be left than the largest number that was seen stable.
+    Floor {
+        /// How many voters would be left.
+        voters: usize,
+        /// The largest number that was seen stable.
+        size: usize,
+    },
+    /// Dead voters go only when replaced, and nobody votes in its place yet.
+    NotReplaced {
+        /// How many voters would be left.
+        voters: usize,
+        /// How many there were when all were stable.
+        size: usize,
+    },
+    /// It takes the vote of a server that is dead, unfit or being drained.
+    Replaces {
+        /// Whose vote it takes.
+        server: ServerId,
+        /// Why that one loses it, as a sentence.
+        why: String,
+    },
+    /// What the leader sees cannot be trusted with taking anything away for a moment.
+    Suspended {
+        /// What happened.
+        cause: SuspensionCause,
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+    },
+    /// It is joining and makes progress.
+    Joining {
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+    },
+    /// Too few other servers call it dead.
+    NotCorroborated {
+        /// How many call it dead.
+        dead: usize,
+        /// How many hear from it.
+        alive: usize,
+        /// How many must call it dead.
+        required: usize,
+    },
+    /// It turned unhealthy too often lately.
+    Flapping {
+        /// How much is left.
+        #[serde(with = "duration_text")]
+        left: Duration,
+        /// How often, decayed, in thousandths.
+        count: u32,
+    },
+    /// The history of an earlier leader cannot be used.
+    LedgerRefused {
+        /// Why not.
+        error: String,
+    },
+    /// No other voter is fit to lead.
+    NoSuccessor,
+    /// Nothing is known about the cluster now.
+    NoState,
+    /// It is no member.
+    NotMember,
+    /// It still votes and is being drained.
+    Draining,
+    /// It has neither vote nor leadership any more and may be stopped.
+    DrainDone,
     /// A rule of health does not hold.
     #[serde(untagged)]
     Health(HealthReason),
@@ -217,81 +350,73 @@ impl Reason {
             Self::Overtaken { .. } => "overtaken",
             Self::NotDead => "not-dead",
             Self::EngineRefused { .. } => "engine-refused",
+            Self::Cordoned { .. } => "cordoned",
+            Self::Drained { .. } => "drained",
+            Self::Maintenance { .. } => "maintenance",
+            Self::Paused { .. } => "paused",
+            Self::RateLimit { .. } => "rate-limit",
+            Self::RemovalBudget { .. } => "removal-budget",
+            Self::RemovalCoolDown { .. } => "removal-cool-down",
+            Self::Floor { .. } => "floor",
+            Self::NotReplaced { .. } => "not-replaced",
+            Self::Replaces { .. } => "replaces",
+            Self::Suspended { .. } => "suspended",
+            Self::Joining { .. } => "joining",
+            Self::NotCorroborated { .. } => "not-corroborated",
+            Self::Flapping { .. } => "flapping",
+            Self::LedgerRefused { .. } => "ledger-refused",
+            Self::NoSuccessor => "no-successor",
+            Self::NoState => "no-state",
+            Self::NotMember => "not-member",
+            Self::Draining => "draining",
+            Self::DrainDone => "drain-done",
             Self::Health(reason) => reason.code(),
         }
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Reason {
+    /// How long it stands in the way at most, if it is only a matter of time.
+    #[must_use]
+    pub const fn left(&self) -> Option<Duration> {
         match self {
-            Self::Policy { promoter, text } => write!(f, "{text} (promoter {promoter})"),
-            Self::Stale => f.write_str("a member that the application does not know"),
-            Self::Failed { status } => write!(f, "the application reports it as {status}"),
-            Self::Requested => f.write_str("on request"),
-            Self::Healthy => f.write_str("every health rule holds"),
-            Self::Probation { left, required } => {
-                let (left, required) = (duration_text::short(*left), duration_text::short(*required));
-                write!(f, "probation, {left} left of {required}")
-            }
-            Self::Grace { left, required } => {
-                let (left, required) = (duration_text::short(*left), duration_text::short(*required));
-                write!(f, "dead for a short time only, {left} left of {required}")
-            }
-            Self::NextRound => f.write_str("waiting for the next round of changes"),
-            Self::OneStepAtATime { first } => write!(f, "waiting for the step about server {first}"),
-            Self::CoolDown { left, error } => {
-                write!(f, "failed a moment ago ({error}), tried again in {}", duration_text::short(*left))
-            }
-            Self::NotWanted { promoter } => write!(f, "promoter {promoter} does not ask for it"),
-            Self::NeverVotes { promoter, node_type } => {
-                write!(f, "promoter {promoter} takes it for a {node_type}, which never votes")
-            }
-            Self::KeptByPolicy { promoter, text } => write!(f, "promoter {promoter} keeps it: {text}"),
-            Self::PromoterFault { promoter, fault } => write!(f, "promoter {promoter} is wrong: {fault}"),
-            Self::NotLeader => f.write_str("this server does not lead in the expected term"),
-            Self::LeaderNotReady => f.write_str("the leader has committed nothing in its term yet"),
-            Self::ChangeInProgress { index } => {
-                write!(f, "the change of members at index {index} is not committed yet")
-            }
-            Self::ReconciliationDisabled => f.write_str("changes by autopilot are switched off"),
-            Self::CleanupDisabled => f.write_str("the removal of dead servers is switched off"),
-            Self::NoConfig => f.write_str("the application gave no configuration"),
-            Self::Unsupported { what } => write!(f, "the engine cannot {what}"),
-            Self::IsLeader => f.write_str("it is the leader"),
-            Self::IsStaging => f.write_str("the engine is catching it up"),
-            Self::NotVoter => f.write_str("it does not vote"),
-            Self::AlreadyVoter => f.write_str("it votes already"),
-            Self::NoQuorum { healthy, quorum } => {
-                write!(f, "{healthy} healthy voters, a quorum needs {quorum}")
-            }
-            Self::QuorumAfter { healthy, quorum } => {
-                write!(f, "would leave {healthy} healthy voters where a quorum needs {quorum}")
-            }
-            Self::MinQuorum { voters, min_quorum } => {
-                write!(f, "would leave {voters} voters, min_quorum is {min_quorum}")
-            }
-            Self::ApplicationKnowsNobody => f.write_str("the application reports no servers at all"),
-            Self::ApplicationMissesLeader { leader } => {
-                write!(f, "the application does not know the leader {leader}")
-            }
-            Self::ApplicationError { error } => write!(f, "the application did not answer: {error}"),
-            Self::StatusUnknown => f.write_str("the application cannot tell whether it is alive"),
-            Self::StillAnswers { last_contact } => {
-                write!(f, "it answered the leader {} ago", duration_text::short(*last_contact))
-            }
-            Self::Overtaken { index } => {
-                write!(f, "the cluster is not what it was; the configuration stands at index {index}")
-            }
-            Self::NotDead => f.write_str("it is not dead"),
-            Self::EngineRefused { error } => write!(f, "the engine refused: {error}"),
-            Self::Health(reason) => reason.fmt(f),
+            Self::Probation { left, .. }
+            | Self::Grace { left, .. }
+            | Self::CoolDown { left, .. }
+            | Self::Maintenance { left, .. }
+            | Self::Paused { left, .. }
+            | Self::RateLimit { left, .. }
+            | Self::RemovalBudget { left, .. }
+            | Self::RemovalCoolDown { left, .. }
+            | Self::Suspended { left, .. }
+            | Self::Joining { left }
+            | Self::Flapping { left, .. } => Some(*left),
+            _ => None,
         }
     }
 }
 
+/// Why what a leader sees cannot be trusted for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuspensionCause {
+    /// Much more time than usual lies between two rounds: the process or the machine stood still, or the clock jumped.
+    TimeGap,
+    /// The leader was in contact with too few voters for a quorum, or most members fell silent at once.
+    CutOff,
+}
+
+impl fmt::Display for SuspensionCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TimeGap => "the leader stood still or its clock jumped",
+            Self::CutOff => "the leader was cut off from most servers",
+        })
+    }
+}
+
 /// Why a server does not vote yet, and when that may change by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BlockedBy {
     /// The first rule in the way.
     pub reason: Reason,

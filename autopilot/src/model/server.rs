@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_types::{LogIndex, ServerAddress, ServerId, Term};
@@ -14,24 +15,30 @@ use super::duration_text;
 ///
 /// Whether it votes or leads is not asked here: roles come from the engine alone, so that an application that is
 /// late or wrong about them cannot mislead a decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KnownServer {
     /// Who it is; the same id as in the Raft configuration.
     pub id: ServerId,
     /// A name for people. May be empty.
     #[serde(default)]
-    pub name: String,
+    pub name: Arc<str>,
     /// Where the application believes it to be. The address in the Raft configuration wins where they differ.
     pub address: ServerAddress,
     /// The version of the software it runs; empty when unknown.
     #[serde(default)]
-    pub version: String,
+    pub version: Arc<str>,
     /// Whether it is alive as far as the application can tell.
     pub node_status: NodeStatus,
     /// What promoters look at, for example `zone` or `read_replica`.
     #[serde(default)]
-    pub meta: BTreeMap<String, String>,
+    pub meta: Metadata,
+    /// Which of its lives this is, if the application counts them: higher with every start.
+    #[serde(default)]
+    pub incarnation: Option<u64>,
 }
+
+/// What an application says about a server, by key. Shared, so that passing it on costs nothing.
+pub type Metadata = Arc<BTreeMap<String, String>>;
 
 impl KnownServer {
     /// A live server without name, version or metadata.
@@ -39,11 +46,12 @@ impl KnownServer {
     pub fn alive(id: impl Into<ServerId>, address: impl Into<ServerAddress>) -> Self {
         Self {
             id: id.into(),
-            name: String::new(),
+            name: Arc::default(),
             address: address.into(),
-            version: String::new(),
+            version: Arc::default(),
             node_status: NodeStatus::Alive,
-            meta: BTreeMap::new(),
+            meta: Metadata::default(),
+            incarnation: None,
         }
     }
 }
@@ -163,7 +171,7 @@ impl fmt::Display for NodeType {
 }
 
 /// What the leader measured about one server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServerStats {
     /// How long ago the leader last heard from it; zero for the leader itself, `None` when it never did.
     #[serde(with = "duration_text::optional", default)]
@@ -172,4 +180,13 @@ pub struct ServerStats {
     pub last_term: Term,
     /// The index of the last entry known to be in its log.
     pub last_index: LogIndex,
+}
+
+/// What other servers say about one that the leader does not hear from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Witnesses {
+    /// How many of them call it dead.
+    pub dead: usize,
+    /// How many of them hear from it.
+    pub alive: usize,
 }

@@ -2,12 +2,16 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use raft_types::{EntryId, LogIndex, ServerAddress, ServerId, Suffrage, Term, Time};
+use raft_types::{EntryId, LogIndex, Server, ServerAddress, ServerId, Suffrage, Term, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{BlockedBy, NodeStatus, NodeType, RaftState, ServerHealth, ServerStats, Severity};
+use super::{
+    BlockedBy, DomainTolerance, Metadata, NodeStatus, NodeType, RaftState, ServerHealth, ServerStats,
+    Severity,
+};
 
 /// The cluster as one round saw it. The default is the state of an autopilot that does not run: empty, not healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,12 @@ pub struct State {
     pub failure_tolerance: usize,
     /// How many servers may fail one after the other, with time to replace each, before the cluster stops.
     pub optimistic_failure_tolerance: usize,
+    /// The same by failure domain, where the promoter tells domains apart.
+    #[serde(default)]
+    pub domain_tolerance: Option<DomainTolerance>,
+    /// The largest number of voters that was seen all stable, which nobody has lowered on purpose since.
+    #[serde(default)]
+    pub stable_size: Option<usize>,
     /// How many voters make a quorum.
     pub quorum: usize,
     /// Which member leads; none while the leader is no member, as one that is taking itself out.
@@ -77,7 +87,7 @@ impl State {
     /// How many voters are healthy.
     #[must_use]
     pub fn healthy_voters_count(&self) -> usize {
-        self.servers.values().filter(|server| server.is_healthy_voter()).count()
+        self.voters.iter().filter(|id| self.server(id).is_some_and(ServerState::is_healthy_voter)).count()
     }
 }
 
@@ -87,13 +97,13 @@ pub struct ServerState {
     /// Who it is.
     pub id: ServerId,
     /// Its name for people, the last one that the application gave it; empty when it never did.
-    pub name: String,
+    pub name: Arc<str>,
     /// Where the Raft configuration says it is.
     pub address: ServerAddress,
     /// The version it runs, the last that the application reported; empty when unknown.
-    pub version: String,
+    pub version: Arc<str>,
     /// The application's metadata about it.
-    pub meta: BTreeMap<String, String>,
+    pub meta: Metadata,
     /// Whether the application knows it. A member that it does not know is stale.
     pub known: bool,
     /// Whether it is alive, as the application says; left when the application does not know it.
@@ -102,6 +112,9 @@ pub struct ServerState {
     pub suffrage: Suffrage,
     /// What it is within Raft.
     pub raft_state: RaftState,
+    /// Until when it counts as joining, and is not removed, if nothing more arrives there.
+    #[serde(default)]
+    pub joining_until: Option<Time>,
     /// What the promoter wants it to be.
     pub node_type: NodeType,
     /// The newest measurement, which may be some rounds old.
@@ -112,6 +125,12 @@ pub struct ServerState {
     pub health: ServerHealth,
     /// From when on it counts as stable if it stays healthy; [`Time::NEVER`] while it is unhealthy.
     pub stable_at: Time,
+    /// Until when it counts as flapping and gets no vote.
+    #[serde(default)]
+    pub flapping_until: Option<Time>,
+    /// How often it turned unhealthy lately, in thousandths, older times counting less.
+    #[serde(default)]
+    pub flaps: u32,
     /// Why it does not vote yet; `None` for a voter.
     pub blocked_by: Option<BlockedBy>,
     /// What the promoter adds about it.
@@ -120,6 +139,31 @@ pub struct ServerState {
 }
 
 impl ServerState {
+    /// A member of which nothing is known yet.
+    pub(crate) fn blank(member: &Server) -> Self {
+        Self {
+            id: member.id.clone(),
+            name: Arc::default(),
+            address: member.address.clone(),
+            version: Arc::default(),
+            meta: Metadata::default(),
+            known: false,
+            node_status: NodeStatus::Left,
+            suffrage: member.suffrage,
+            raft_state: RaftState::None,
+            joining_until: None,
+            node_type: NodeType::VOTER,
+            stats: ServerStats::default(),
+            stats_at: None,
+            health: ServerHealth::default(),
+            stable_at: Time::NEVER,
+            flapping_until: None,
+            flaps: 0,
+            blocked_by: None,
+            details: BTreeMap::new(),
+        }
+    }
+
     /// Whether it counts towards quorums.
     #[must_use]
     pub fn is_voter(&self) -> bool {

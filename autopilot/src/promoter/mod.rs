@@ -48,6 +48,12 @@ pub trait Promoter: Send + Sync + 'static {
         None
     }
 
+    /// In which failure domain, such as a zone or a rack, this server stands: what is lost together. Default: unknown.
+    fn failure_domain(&self, server: &ServerState) -> Option<String> {
+        let _ = server;
+        None
+    }
+
     /// What to tell people about this server. Default: nothing.
     fn server_details(&self, server: &ServerState, state: &State) -> BTreeMap<String, String> {
         let _ = (server, state);

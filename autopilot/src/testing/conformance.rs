@@ -6,7 +6,7 @@ use std::time::Duration;
 use raft_types::ServerId;
 
 use super::Situation;
-use crate::core::candidates;
+use crate::core::removals;
 use crate::model::{ServerState, Step};
 use crate::promoter::{Changes, Promoter, PromoterInput, Wish};
 
@@ -93,7 +93,7 @@ fn check(promoter: &dyn Promoter, input: &PromoterInput<'_>) {
     each(name, input, leader.as_slice(), "leadership for", |server| {
         server.is_healthy_voter() && !server.is_leader()
     });
-    let dead = candidates::dead(state);
+    let dead = removals::dead(state);
     for id in promoter.keep_failed(input, &dead).keys() {
         let is_dead = dead.values().any(|ids| ids.contains(id));
         assert!(is_dead, "promoter {name} keeps {id}, which is no dead member, in\n{state:#?}");
@@ -133,8 +133,8 @@ fn comes_to_rest(promoter: &dyn Promoter, mut situation: Situation) {
             (view.id, view.leader) = (id.clone(), Some(id.clone()));
             continue;
         }
-        let change = planned.step.change().expect("every other step changes the members");
-        view.configuration = view.configuration.apply(&change).expect("safety allows only valid changes");
+        view.configuration =
+            planned.step.apply(&view.configuration).expect("safety allows only valid changes");
     }
     panic!("promoter {} does not come to rest within {steps_max} steps from\n{start:#?}", promoter.name());
 }

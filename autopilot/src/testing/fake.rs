@@ -1,6 +1,6 @@
 //! An engine and an application that do as they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use raft_types::{
     Configuration, ConfigurationChange, EntryId, LogIndex, Server, ServerAddress, ServerId, Term,
 };
 
-use crate::model::{ClusterView, Config, KnownServer, NodeStatus, ServerStats, State};
-use crate::ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError};
+use crate::model::{
+    Capabilities, ClusterView, Config, Event, KnownServer, Ledger, NodeStatus, ServerStats, State, Witnesses,
+};
+use crate::ports::{ApplicationError, ApplicationIntegration, Cluster, ClusterError, StoredLedger};
 
 /// How a played engine or application takes calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,7 @@ struct Played {
     changes: Behaviour,
     fail_next: Option<ClusterError>,
     performed: Vec<ConfigurationChange>,
+    atomic: bool,
 }
 
 impl FakeCluster {
@@ -70,6 +73,7 @@ impl FakeCluster {
             configuration_committed: true,
             last,
             stats: BTreeMap::new(),
+            installing: BTreeSet::new(),
         };
         let played = Played {
             view,
@@ -77,6 +81,7 @@ impl FakeCluster {
             changes: Behaviour::Answer,
             fail_next: None,
             performed: Vec::new(),
+            atomic: false,
         };
         let cluster = Self { played: Arc::new(Mutex::new(played)) };
         let ids: Vec<ServerId> = cluster.ids();
@@ -138,6 +143,11 @@ impl FakeCluster {
         self.played.lock().changes = behaviour;
     }
 
+    /// Lets it change several members in one step, or not.
+    pub fn atomic(&self, atomic: bool) {
+        self.played.lock().atomic = atomic;
+    }
+
     /// Lets the next change fail with this.
     pub fn fail_next(&self, error: ClusterError) {
         self.played.lock().fail_next = Some(error);
@@ -145,7 +155,7 @@ impl FakeCluster {
 
     async fn change(
         &self,
-        change: ConfigurationChange,
+        changes: Vec<ConfigurationChange>,
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ClusterError> {
         let behaviour = self.played.lock().changes;
@@ -161,17 +171,29 @@ impl FakeCluster {
         if expected.is_some_and(|expected| expected != view.configuration_index) {
             return Err(ClusterError::ConfigurationMoved { index: view.configuration_index });
         }
-        view.configuration = view.configuration.apply(&change)?;
+        view.configuration = view.configuration.apply_all(&changes)?.settled();
         view.last.index = view.last.index.next();
         view.configuration_index = view.last.index;
         let index = view.configuration_index;
-        played.performed.push(change);
+        played.performed.extend(changes);
         Ok(index)
     }
 }
 
 #[async_trait]
 impl Cluster for FakeCluster {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { atomic: self.played.lock().atomic, ..Capabilities::default() }
+    }
+
+    async fn change_members(
+        &self,
+        changes: Vec<ConfigurationChange>,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        self.change(changes, expected).await
+    }
+
     async fn view(&self) -> Result<ClusterView, ClusterError> {
         let behaviour = self.played.lock().views;
         behaviour.act().await;
@@ -184,7 +206,7 @@ impl Cluster for FakeCluster {
         address: ServerAddress,
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ClusterError> {
-        self.change(ConfigurationChange::AddNonvoter { id, address }, expected).await
+        self.change(vec![ConfigurationChange::AddNonvoter { id, address }], expected).await
     }
 
     async fn add_voter(
@@ -193,11 +215,11 @@ impl Cluster for FakeCluster {
         address: ServerAddress,
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ClusterError> {
-        self.change(ConfigurationChange::AddVoter { id, address }, expected).await
+        self.change(vec![ConfigurationChange::AddVoter { id, address }], expected).await
     }
 
     async fn demote_voter(&self, id: ServerId, expected: Option<LogIndex>) -> Result<LogIndex, ClusterError> {
-        self.change(ConfigurationChange::DemoteVoter { id }, expected).await
+        self.change(vec![ConfigurationChange::DemoteVoter { id }], expected).await
     }
 
     async fn remove_server(
@@ -205,7 +227,7 @@ impl Cluster for FakeCluster {
         id: ServerId,
         expected: Option<LogIndex>,
     ) -> Result<LogIndex, ClusterError> {
-        self.change(ConfigurationChange::RemoveServer { id }, expected).await
+        self.change(vec![ConfigurationChange::RemoveServer { id }], expected).await
     }
 
     async fn transfer_leadership(&self, to: ServerId) -> Result<(), ClusterError> {
@@ -234,6 +256,9 @@ struct Told {
     error: Option<String>,
     forgotten: Vec<ServerId>,
     states: Vec<Arc<State>>,
+    events: Vec<Event>,
+    witnesses: BTreeMap<ServerId, Witnesses>,
+    ledger: Option<StoredLedger>,
 }
 
 impl Default for Told {
@@ -245,6 +270,9 @@ impl Default for Told {
             error: None,
             forgotten: Vec::new(),
             states: Vec::new(),
+            events: Vec::new(),
+            witnesses: BTreeMap::new(),
+            ledger: None,
         }
     }
 }
@@ -307,6 +335,28 @@ impl FakeApplication {
         self.told.lock().states.clone()
     }
 
+    /// Which events it was told of, oldest first, at most a thousand.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.told.lock().events.clone()
+    }
+
+    /// Lets other servers say this about a silent one.
+    pub fn witness(&self, id: &str, witnesses: Witnesses) {
+        self.told.lock().witnesses.insert(id.into(), witnesses);
+    }
+
+    /// The ledger that was stored last.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.told.lock().ledger.as_ref().map(|stored| stored.ledger.clone())
+    }
+
+    /// Puts another ledger in its place, or none.
+    pub fn set_ledger(&self, ledger: Option<StoredLedger>) {
+        self.told.lock().ledger = ledger;
+    }
+
     async fn behaviour(&self) {
         let behaviour = self.told.lock().behaviour;
         behaviour.act().await;
@@ -335,6 +385,28 @@ impl ApplicationIntegration for FakeApplication {
         if states.len() < STATES_MAX {
             states.push(state.clone());
         }
+    }
+
+    async fn notify_events(&self, events: &[Event]) {
+        self.behaviour().await;
+        let told = &mut self.told.lock().events;
+        told.extend(events.iter().take(STATES_MAX.saturating_sub(told.len())).cloned());
+    }
+
+    async fn witnesses(&self, silent: &[ServerId]) -> BTreeMap<ServerId, Witnesses> {
+        self.behaviour().await;
+        let told = self.told.lock();
+        silent.iter().filter_map(|id| Some((id.clone(), *told.witnesses.get(id)?))).collect()
+    }
+
+    async fn load_ledger(&self) -> Option<StoredLedger> {
+        self.behaviour().await;
+        self.told.lock().ledger.clone()
+    }
+
+    async fn store_ledger(&self, ledger: &Arc<Ledger>) {
+        self.behaviour().await;
+        self.told.lock().ledger = Some(StoredLedger { ledger: (**ledger).clone(), age: Duration::ZERO });
     }
 
     async fn remove_failed_server(&self, server: &KnownServer) {

@@ -1,11 +1,16 @@
 //! A cluster to be judged by one round, written down in a few words.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_types::{Configuration, EntryId, LogIndex, Server, ServerId, Suffrage, Term, Time};
 
-use crate::core::{Inputs, KnownServers, Memory, Mode, Round, ServerMemory};
-use crate::model::{Capabilities, ClusterView, Config, KnownServer, NodeStatus, ServerStats, State};
+use crate::core::{Inputs, KnownServers, Mode, Round};
+use crate::model::{
+    Actor, Capabilities, ClusterView, Config, Hand, Instruction, KnownServer, Memory, NodeStatus,
+    ServerMemory, ServerStats, State,
+};
 use crate::promoter::{Promoter, PromoterInput};
 
 /// The inputs of a round, starting from a leader that has led for an hour. Servers are alive, up to date and healthy
@@ -35,7 +40,8 @@ impl Situation {
             configuration_index: LogIndex(900),
             configuration_committed: true,
             last: LAST,
-            stats: std::collections::BTreeMap::new(),
+            stats: BTreeMap::new(),
+            installing: BTreeSet::new(),
         };
         let inputs = Inputs {
             now,
@@ -50,9 +56,17 @@ impl Situation {
             next_reconcile: None,
             reconciliation_enabled: true,
             cool_down: None,
+            hand: Hand::default(),
+            witnesses: BTreeMap::new(),
             memory: Memory { first_state_at: Some(now - HOUR), ..Memory::default() },
         };
         Self { inputs }.voter(leader)
+    }
+
+    /// The same under the plain rules of [`Config::reference`].
+    #[must_use]
+    pub fn plain(leader: &str) -> Self {
+        Self::new(leader).config(|config| *config = Config::reference())
     }
 
     /// Adds a voter.
@@ -74,7 +88,7 @@ impl Situation {
         let id = ServerId::from(id);
         let address = raft_types::ServerAddress::from(format!("{id}.test:8300"));
         let mut servers = view.configuration.servers().to_vec();
-        servers.push(Server { id: id.clone(), address: address.clone(), suffrage });
+        servers.push(Server { suffrage, ..Server::voter(id.clone(), address.clone()) });
         view.configuration = Configuration::new(servers);
         let stats = ServerStats {
             last_contact: Some(Duration::from_millis(10)),
@@ -84,12 +98,12 @@ impl Situation {
         view.stats.insert(id.clone(), stats);
         let since = self.inputs.now - HOUR;
         let seen = ServerMemory {
-            name: String::new(),
-            version: String::new(),
             healthy: true,
+            proven: true,
             since,
             stats,
             stats_at: Some(since),
+            ..ServerMemory::default()
         };
         self.inputs.memory.servers.insert(id.clone(), seen);
         self.inputs.known.servers.insert(id.clone(), KnownServer::alive(id, address));
@@ -124,7 +138,7 @@ impl Situation {
     #[must_use]
     pub fn meta(mut self, id: &str, key: &str, value: &str) -> Self {
         if let Some(server) = self.inputs.known.servers.get_mut(&ServerId::from(id)) {
-            server.meta.insert(key.to_owned(), value.to_owned());
+            Arc::make_mut(&mut server.meta).insert(key.to_owned(), value.to_owned());
         }
         self
     }
@@ -137,6 +151,29 @@ impl Situation {
             seen.since = since;
         }
         self
+    }
+
+    /// Orders that the server is drained.
+    #[must_use]
+    pub fn drained(mut self, id: &str) -> Self {
+        self.order(Instruction::Drain { server: id.into(), why: String::from("told to") });
+        self
+    }
+
+    /// Orders that the server is cordoned.
+    #[must_use]
+    pub fn cordoned(mut self, id: &str) -> Self {
+        self.order(Instruction::Cordon { server: id.into(), why: String::from("told to") });
+        self
+    }
+
+    /// Gives an order, in the name of "somebody".
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn order(&mut self, instruction: Instruction) {
+        let followed = self.inputs.hand.follow(instruction, &Actor::named("somebody"), self.inputs.now);
+        followed.expect("an order that may be given");
     }
 
     /// Changes the tunables.

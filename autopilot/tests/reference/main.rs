@@ -112,6 +112,7 @@ fn members(recorded: &Value) -> Vec<Server> {
             id: text(&member["id"]).into(),
             address: text(&member["address"]).into(),
             suffrage: if member["suffrage"] == "voter" { Suffrage::Voter } else { Suffrage::Nonvoter },
+            incarnation: raft_types::Incarnation::FOUNDER,
         })
         .collect()
 }
@@ -132,6 +133,7 @@ fn config(value: &Value) -> Config {
         max_trailing_logs: value["max_trailing_logs"].as_u64().unwrap(),
         min_quorum: usize::try_from(value["min_quorum"].as_u64().unwrap()).unwrap(),
         server_stabilization_time: duration(&value["server_stabilization_time"]),
+        ..Config::reference()
     }
 }
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use autopilot::core::{Memory, ServerMemory};
 use autopilot::testing::Situation;
 use autopilot::{
-    Action, Changes, Configuration, Decision, Inputs, KnownServer, NodeStatus, Promoter, PromoterInput,
-    RaftState, Reason, Round, Server, ServerId, Suffrage, Time, Verdict,
+    Action, Changes, Configuration, Decision, Inputs, KnownServer, Memory, NodeStatus, Promoter,
+    PromoterInput, RaftState, Reason, Round, Server, ServerId, ServerMemory, Suffrage, Time, Verdict,
 };
 use serde_json::Value;
 
@@ -51,7 +50,7 @@ fn inputs(case: &Value) -> Inputs {
         let address = text(&recorded["address"]);
         let votes = matches!(raft_state(&recorded["state"]), RaftState::Leader | RaftState::Voter);
         let suffrage = if votes { Suffrage::Voter } else { Suffrage::Nonvoter };
-        members.push(Server { id: id.clone(), address: address.into(), suffrage });
+        members.push(Server { suffrage, ..Server::voter(id.clone(), address) });
         let healthy = recorded["healthy"].as_bool().unwrap();
         let stats = autopilot::ServerStats {
             last_contact: Some(if healthy { Duration::ZERO } else { Duration::from_secs(60) }),
@@ -64,8 +63,8 @@ fn inputs(case: &Value) -> Inputs {
         let known = KnownServer { node_status: status, ..KnownServer::alive(id.clone(), address) };
         inputs.known.servers.insert(id.clone(), known);
         let since = time(&recorded["stable_since"]);
-        let (name, version) = (String::new(), String::new());
-        let seen = ServerMemory { name, version, healthy, since, stats, stats_at: Some(inputs.now) };
+        let stats_at = Some(inputs.now);
+        let seen = ServerMemory { healthy, since, stats, stats_at, ..ServerMemory::default() };
         inputs.memory.servers.insert(id, seen);
     }
     inputs.view.configuration = Configuration::new(members);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use autopilot::core::{KnownServers, Memory, ServerMemory};
+use autopilot::core::KnownServers;
 use autopilot::testing::Situation;
 use autopilot::{
-    Changes, Configuration, EntryId, Inputs, KnownServer, Mode, NodeStatus, NodeType, Promoter,
-    PromoterInput, Round, ServerId, ServerState, State, Time,
+    Changes, Configuration, EntryId, Inputs, KnownServer, Memory, Mode, NodeStatus, NodeType, Promoter,
+    PromoterInput, Round, ServerId, ServerMemory, ServerState, State, Time,
 };
 use serde_json::Value;
 
@@ -32,8 +32,8 @@ impl Promoter for Types {
 
 fn known(step: &Value) -> KnownServers {
     let known = step["known_servers"].as_object().unwrap().values().map(|server| KnownServer {
-        name: text(&server["name"]).to_owned(),
-        version: server["version"].as_str().unwrap_or_default().to_owned(),
+        name: text(&server["name"]).into(),
+        version: server["version"].as_str().unwrap_or_default().into(),
         node_status: serde_json::from_value(server["node_status"].clone()).unwrap(),
         ..KnownServer::alive(text(&server["id"]), text(&server["address"]))
     });
@@ -64,16 +64,17 @@ fn inputs(step: &Value, memory: Memory) -> Inputs {
 fn remembered(initial: &Value) -> Memory {
     let servers = initial["servers"].as_object().into_iter().flatten().map(|(id, server)| {
         let memory = ServerMemory {
-            name: text(&server["name"]).to_owned(),
-            version: server["version"].as_str().unwrap_or_default().to_owned(),
+            name: text(&server["name"]).into(),
+            version: server["version"].as_str().unwrap_or_default().into(),
             healthy: server["healthy"].as_bool().unwrap(),
             since: time(&server["stable_since"]),
             stats: stats(&server["stats"]),
             stats_at: Some(Time::ZERO + Duration::from_secs(946_684_800)),
+            ..ServerMemory::default()
         };
         (id.as_str().into(), memory)
     });
-    Memory { first_state_at: None, servers: servers.collect() }
+    Memory { servers: servers.collect(), ..Memory::default() }
 }
 
 #[test]
@@ -145,8 +146,8 @@ fn servers(
         let status: NodeStatus = serde_json::from_value(server["node_status"].clone()).unwrap();
         assert_eq!(ours.node_status, status, "{name}: {id}");
         assert_eq!(ours.address.as_str(), text(&server["address"]), "{name}: {id}");
-        assert_eq!(ours.name, text(&server["name"]), "{name}: {id}");
-        assert_eq!(ours.version, server["version"].as_str().unwrap_or_default(), "{name}: {id}");
+        assert_eq!(&*ours.name, text(&server["name"]), "{name}: {id}");
+        assert_eq!(&*ours.version, server["version"].as_str().unwrap_or_default(), "{name}: {id}");
         assert_eq!(ours.node_type.as_str(), text(&server["node_type"]), "{name}: {id}");
         assert_eq!(ours.stats.last_index, stats(&server["stats"]).last_index, "{name}: {id}");
         assert_eq!(ours.stats.last_term, stats(&server["stats"]).last_term, "{name}: {id}");

@@ -37,7 +37,13 @@ impl RaftCore {
     }
 
     pub(super) fn append_response(&self, success: bool, last_log: LogIndex) -> Response {
-        Response::Append { term: self.hard_state.term, success, last_log, features: Features::OURS }
+        Response::Append {
+            term: self.hard_state.term,
+            success,
+            last_log,
+            features: Features::OURS,
+            incarnation: self.hard_state.incarnation,
+        }
     }
 
     pub(super) fn on_heartbeat(&mut self, from: Peer, term: Term, features: Features, reply: ReplyToken) {
@@ -74,7 +80,7 @@ impl RaftCore {
         }
         let matched = LogIndex(prev.index.0 + entries.len() as u64);
         let Some(entries) = self.after_base(prev, entries) else {
-            // All of it is compacted, so committed, so equal.
+            // All of it is compacted, so committed; as far as that can still be told it is equal.
             self.acknowledge(matched, reply);
             return;
         };

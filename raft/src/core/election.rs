@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use raft_types::{EntryId, ServerId, Term, Time};
+use raft_types::{Configuration, EntryId, Incarnation, Server, ServerId, Term, Time};
 use rand::RngExt;
 
 use super::io::{Effect, Event, Outcome, Peer, Refusal, ReplyToken, Sequence};
@@ -68,12 +68,16 @@ impl RaftCore {
     pub(super) fn may_campaign(&self) -> bool {
         let before = self.configurations.at(self.configuration_index().previous()).1;
         let undecided = self.configuration_index() > self.commit
-            && before.is_voter(&self.me.id)
+            && self.votes_in(before)
             && !self.mutated(Mutant::UndecidedRemovalBars);
-        let may = self.configuration().is_voter(&self.me.id)
-            || undecided
-            || self.mutated(Mutant::NonvoterCampaigns);
+        let may = self.votes_in(self.configuration()) || undecided || self.mutated(Mutant::NonvoterCampaigns);
         may && !self.disk_stalled()
+    }
+
+    /// Whether a configuration gives a vote to this life of this server. Another life's is not its to use (catalogue M07).
+    pub(super) fn votes_in(&self, configuration: &Configuration) -> bool {
+        configuration.is_voter_as(&self.me.id, self.hard_state.incarnation)
+            || (self.mutated(Mutant::ActsOnOlderLife) && configuration.is_voter(&self.me.id))
     }
 
     /// Whether the oldest unfinished write is older than the limit (catalogue D03).
@@ -105,12 +109,13 @@ impl RaftCore {
             } else {
                 Request::Vote { term, last, transfer }
             };
-            let effect = Effect::Send { to, sequence, request };
+            let regard = self.regard(&to.id);
+            let effect = Effect::Send { to, sequence, request, regard };
             let early = self.mutated(Mutant::AsksBeforeDurable);
             self.out.extend(if early { Some(effect) } else { self.writes.after_hard_state(effect) });
         }
         if pre_vote {
-            candidate.granted.insert(self.me.id.clone());
+            candidate.granted.insert(self.me.id.clone(), self.hard_state.incarnation);
         }
         let was = self.role.role();
         self.role = RoleState::Candidate(candidate);
@@ -130,10 +135,11 @@ impl RaftCore {
     /// A candidate's vote for itself counts once it is durable.
     pub(super) fn count_own_vote(&mut self) {
         let durable = self.writes.hard_state_durable();
+        let own = self.hard_state.incarnation;
         if let RoleState::Candidate(candidate) = &mut self.role
             && !candidate.pre_vote
             && durable
-            && candidate.granted.insert(self.me.id.clone())
+            && candidate.granted.insert(self.me.id.clone(), own).is_none()
         {
             self.count_votes();
         }
@@ -141,8 +147,11 @@ impl RaftCore {
 
     fn count_votes(&mut self) {
         let RoleState::Candidate(candidate) = &self.role else { return };
-        let granted =
-            |id: &ServerId| candidate.granted.contains(id) || self.counts_unseen(Mutant::ElectedOneShort, id);
+        let granted = |server: &Server| {
+            let by = candidate.granted.get(&server.id);
+            by.is_some_and(|by| *by == server.incarnation || self.mutated(Mutant::IncarnationIgnored))
+                || self.counts_unseen(Mutant::ElectedOneShort, &server.id)
+        };
         let electorate = self.electorate(&[Mutant::JointElectedByNewOnly, Mutant::JointElectedByOldOnly]);
         if !quorum::has_quorum(&electorate, granted) {
             return;
@@ -172,6 +181,7 @@ impl RaftCore {
             heartbeat_due: self.now,
             uncommitted_bytes: 0,
             change: None,
+            joining: Vec::new(),
             catch_up: None,
             transfer: None,
             restoring: None,
@@ -218,6 +228,10 @@ impl RaftCore {
         if !self.mutated(Mutant::ProposalsForgotten) {
             self.out.push(Effect::Abandon { from: self.commit.next() });
         }
+        self.witness(&old);
+        for joining in &old.joining {
+            self.refuse(joining.request, Refusal::LeadershipLost);
+        }
         if let Some((request, _)) = old.change.filter(|_| !self.mutated(Mutant::ChangeForgotten)) {
             self.refuse(request, Refusal::LeadershipLost);
         }
@@ -245,7 +259,7 @@ impl RaftCore {
         self.hard_state.term = term;
         self.save_vote(voted_for);
         self.leader_contact = None;
-        let last_log = self.log.last().index;
+        let (last_log, incarnation) = (self.log.last().index, self.hard_state.incarnation);
         for effect in self.writes.take_held() {
             let (reply, response) = match effect {
                 other if self.mutated(Mutant::OldAnswersSurvive) => {
@@ -256,10 +270,10 @@ impl RaftCore {
                     (reply, self.append_response(false, last_log))
                 }
                 Effect::Respond { reply, response: Response::Vote { .. } } => {
-                    (reply, Response::Vote { term, granted: false })
+                    (reply, Response::Vote { term, granted: false, incarnation })
                 }
                 Effect::Respond { reply, response: Response::InstallSnapshot { .. } } => {
-                    (reply, Response::InstallSnapshot { term, success: false })
+                    (reply, Response::InstallSnapshot { term, success: false, incarnation })
                 }
                 Effect::Respond { reply, response: Response::ReadIndex { .. } } => {
                     (reply, Response::ReadIndex { term, index: None })
@@ -275,7 +289,7 @@ impl RaftCore {
         }
     }
 
-    fn save_vote(&mut self, voted_for: Option<ServerId>) {
+    pub(super) fn save_vote(&mut self, voted_for: Option<ServerId>) {
         self.hard_state.voted_for = voted_for;
         let hard_state = self.hard_state.clone();
         let written = !self.mutated(Mutant::VoteNotWritten);
@@ -318,13 +332,29 @@ impl RaftCore {
         }
     }
 
-    pub(super) fn on_pre_vote(&mut self, from: &Peer, term: Term, last: EntryId, reply: ReplyToken) {
+    pub(super) fn on_pre_vote(
+        &mut self,
+        from: &Peer,
+        term: Term,
+        last: EntryId,
+        eligible: bool,
+        reply: ReplyToken,
+    ) {
         if term > self.hard_state.term && self.mutated(Mutant::PreVoteMovesTerm) {
             self.become_follower(term, None);
         }
         let up_to_date = last >= self.log.last() || self.mutated(Mutant::PreVoteIgnoresLog);
-        let granted = term >= self.hard_state.term && up_to_date && !self.bound_to_another_leader(from);
-        let response = Response::PreVote { term: self.hard_state.term, granted };
+        let granted =
+            eligible && term >= self.hard_state.term && up_to_date && !self.bound_to_another_leader(from);
+        let incarnation = self.hard_state.incarnation;
+        let response = Response::PreVote { term: self.hard_state.term, granted, incarnation };
+        self.respond_after_hard_state(reply, response);
+    }
+
+    /// Refuses a vote and changes nothing.
+    pub(super) fn refuse_vote(&mut self, reply: ReplyToken) {
+        let incarnation = self.hard_state.incarnation;
+        let response = Response::Vote { term: self.hard_state.term, granted: false, incarnation };
         self.respond_after_hard_state(reply, response);
     }
 
@@ -342,8 +372,7 @@ impl RaftCore {
         let handed_over =
             transfer && term == self.hard_state.term.next() && self.configuration().is_voter(&from.id);
         if stale || (!handed_over && self.bound_to_another_leader(from)) {
-            let response = Response::Vote { term: self.hard_state.term, granted: false };
-            self.respond_after_hard_state(reply, response);
+            self.refuse_vote(reply);
             return;
         }
         if term > self.hard_state.term && !self.mutated(Mutant::VoteKeepsOldTerm) {
@@ -358,7 +387,8 @@ impl RaftCore {
             }
             self.reset_election_deadline();
         }
-        let response = Response::Vote { term: self.hard_state.term, granted };
+        let incarnation = self.hard_state.incarnation;
+        let response = Response::Vote { term: self.hard_state.term, granted, incarnation };
         self.respond_after_hard_state(reply, response);
     }
 
@@ -379,27 +409,34 @@ impl RaftCore {
         sequence: Sequence,
         term: Term,
         granted: bool,
+        incarnation: Incarnation,
     ) {
         if term > self.hard_state.term.next() {
             self.become_follower(term, None);
         } else if granted {
-            self.count_grant(from, sequence, true);
+            self.count_grant(from, sequence, true, incarnation);
         }
     }
 
-    pub(super) fn on_vote_response(&mut self, from: &ServerId, sequence: Sequence, granted: bool) {
+    pub(super) fn on_vote_response(
+        &mut self,
+        from: &ServerId,
+        sequence: Sequence,
+        granted: bool,
+        incarnation: Incarnation,
+    ) {
         if granted || self.mutated(Mutant::RefusalsCount) {
-            self.count_grant(from, sequence, false);
+            self.count_grant(from, sequence, false, incarnation);
         }
     }
 
-    fn count_grant(&mut self, from: &ServerId, sequence: Sequence, pre_vote: bool) {
+    fn count_grant(&mut self, from: &ServerId, sequence: Sequence, pre_vote: bool, incarnation: Incarnation) {
         let RoleState::Candidate(candidate) = &mut self.role else { return };
         let same_kind = candidate.pre_vote == pre_vote || self.mutation.is(Mutant::PreVotesCountAsVotes);
         let any_round =
             self.mutation.is(Mutant::OldVotesCount) || self.mutation.is(Mutant::PreVotesCountAsVotes);
         if same_kind && (any_round || candidate.asked.get(&sequence) == Some(from)) {
-            candidate.granted.insert(from.clone());
+            candidate.granted.insert(from.clone(), incarnation);
             self.count_votes();
         }
     }
@@ -410,11 +447,11 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return };
         let now = self.now;
         let electorate = self.electorate(&[Mutant::NonvotersKeepLeader, Mutant::JointQuorumOfNewOnly]);
-        let contact = quorum::reached_by_quorum(&electorate, |id| {
-            if *id == self.me.id || self.counts_unseen(Mutant::CheckQuorumOneShort, id) {
+        let contact = quorum::reached_by_quorum(&electorate, |server| {
+            if server.id == self.me.id || self.counts_unseen(Mutant::CheckQuorumOneShort, &server.id) {
                 return now;
             }
-            leader.followers.get(id).map_or(Time::ZERO, |progress| progress.contact)
+            self.counted(leader, server).map_or(Time::ZERO, |progress| progress.contact)
         });
         let lost = contact.is_none_or(|contact| {
             now.since(contact) > self.config.leader_lease_timeout.unwrap_or(self.config.election_timeout)

@@ -116,7 +116,8 @@ impl RaftCore {
         let sequence = self.take_sequence();
         self.follower_reads.under_way = Some(sequence);
         self.follower_reads.asked = self.follower_reads.waiting.len();
-        self.out.push(Effect::Send { to: leader.clone(), sequence, request: Request::ReadIndex });
+        let (request, regard) = (Request::ReadIndex, self.regard(&leader.id));
+        self.out.push(Effect::Send { to: leader.clone(), sequence, request, regard });
     }
 
     fn ask_again(&mut self) {

@@ -7,11 +7,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use raft_types::{
-    Configuration, ConfigurationChange, ConfigurationError, EntryId, LogIndex, ServerAddress, ServerId, Term,
-    Time,
+    Configuration, ConfigurationChange, ConfigurationError, EntryId, Incarnation, LogIndex, ServerAddress,
+    ServerId, Term, Time,
 };
 
-use super::message::{Entry, Request, Response, SnapshotMeta};
+use super::message::{Entry, Regard, Request, Response, SnapshotMeta};
 
 /// The sender of a request, as its header names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum Input {
         request: Request,
         /// Where the answer goes.
         reply: ReplyToken,
+        /// What the sender takes this server for; `None` from a server of another kind.
+        regard: Option<Regard>,
     },
     /// A peer answered.
     Response {
@@ -180,13 +182,15 @@ pub enum Input {
     },
 }
 
-/// A durable term and vote.
+/// A durable term and vote, and whose they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The highest term seen.
     pub term: Term,
     /// Who got this server's vote in that term.
     pub voted_for: Option<ServerId>,
+    /// The life that this log, term and vote belong to.
+    pub incarnation: Incarnation,
 }
 
 /// One change of what is on disk. Fields apply in the order in which they stand here.
@@ -258,7 +262,10 @@ pub enum Refusal {
     },
     /// The leader did not confirm the read in time, or what it had committed did not get here in time. Retry.
     ReadUnconfirmed,
-    /// This server has a log, a snapshot or a term already.
+    /// Too few of the voters that would remain have answered this leader as who they are meant to be: nothing could ever be
+    /// committed if they do not. Retry once they do.
+    VotersUnheard,
+    /// This server has a log, a snapshot or a term already, or has met a running cluster.
     AlreadyBootstrapped,
     /// The target cannot take over: no voter, unknown, or the leader itself.
     InvalidTarget,
@@ -298,6 +305,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the leader {} has not shown that it answers for reads on other servers", leader.id)
             }
             Self::ReadUnconfirmed => f.write_str("the leader did not confirm the read in time"),
+            Self::VotersUnheard => f.write_str("too few of the voters that would remain have answered"),
             Self::AlreadyBootstrapped => f.write_str("this server already has Raft state"),
             Self::InvalidTarget => f.write_str("leadership can only go to another voter"),
             Self::TransferFailed => f.write_str("the target did not take over in time"),
@@ -364,6 +372,8 @@ pub enum Effect {
         sequence: Sequence,
         /// What. A snapshot's state is read from the snapshot store.
         request: Request,
+        /// What the receiver is taken for.
+        regard: Regard,
     },
     /// Answer a request.
     Respond {
@@ -443,6 +453,18 @@ pub enum Event {
     Configuration {
         /// Where it stands.
         index: LogIndex,
+    },
+    /// A member answers the leader as another incarnation than the configuration means: its disk is another one than when it
+    /// became a voter. It counts for nothing until its vote was taken and given back, which the leader does by itself
+    /// where the others are a quorum.
+    NotCounted {
+        /// Which member.
+        id: ServerId,
+    },
+    /// This server has no past, or has lost it: it neither votes nor counts until the leader has taken it in anew.
+    StartedOver {
+        /// The incarnation that begins here.
+        incarnation: Incarnation,
     },
     /// The leader's first own entry is committed: it may change members and serve reads.
     Ready {

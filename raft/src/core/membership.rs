@@ -79,8 +79,7 @@ impl Configurations {
 
 impl RaftCore {
     pub(super) fn on_bootstrap(&mut self, request: RequestId, configuration: Configuration) {
-        let pristine = self.hard_state.term.0 == 0 && self.log.last().index.0 == 0 && self.snapshot.is_none();
-        if !pristine {
+        if !self.is_blank() {
             self.refuse(request, Refusal::AlreadyBootstrapped);
             return;
         }
@@ -104,7 +103,12 @@ impl RaftCore {
         expected: Option<LogIndex>,
     ) {
         let next = self.check_change(expected).and_then(|now| now.apply(change).map_err(Refusal::Invalid));
-        self.begin_or_refuse(request, next);
+        match (next, change) {
+            (Ok(next), ConfigurationChange::AddVoter { id, .. }) if self.is_unheard(id) => {
+                self.begin_joining(request, id.clone(), next);
+            }
+            (next, _) => self.begin_or_refuse(request, next),
+        }
     }
 
     pub(super) fn on_change_membership(
@@ -145,7 +149,14 @@ impl RaftCore {
                 let index = self.configuration_index();
                 self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
             }
-            Ok(next) => self.begin_change(request, next),
+            Ok(next) => {
+                let next = self.name_voters(next);
+                if self.can_commit_with(&next) {
+                    self.begin_change(request, next);
+                } else {
+                    self.refuse(request, Refusal::VotersUnheard);
+                }
+            }
             Err(refusal) => self.refuse(request, refusal),
         }
     }
@@ -195,7 +206,7 @@ impl RaftCore {
         self.confirm_reads();
     }
 
-    fn append_configuration(&mut self, next: Configuration) -> LogIndex {
+    pub(super) fn append_configuration(&mut self, next: Configuration) -> LogIndex {
         let id = self.append_own(EntryKind::Configuration(next), bytes::Bytes::new(), bytes::Bytes::new());
         self.update_followers();
         id.index
@@ -235,6 +246,7 @@ impl RaftCore {
         if let Some((request, index)) = leader.change.take_if(|(_, index)| early || *index <= commit) {
             self.out.push(Effect::Resolve { request, outcome: Outcome::Changed { index } });
         }
+        self.answer_joining();
         if self.configuration_index() <= commit && !self.configuration().is_voter(&self.me.id) {
             if let Some(heir) = self.best_voter() {
                 self.send_timeout_now(&heir);
@@ -282,7 +294,7 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return None };
         self.configuration()
             .voters()
-            .filter_map(|server| leader.followers.get(&server.id))
+            .filter_map(|server| self.counted(leader, server))
             .max_by_key(|progress| (progress.matched, progress.contact))
             .map(|progress| progress.peer.id.clone())
     }

@@ -4,7 +4,7 @@
 //! the core numbers each request it sends and keeps what it needs, so a late, repeated or foreign answer proves nothing.
 
 use bytes::Bytes;
-use raft_types::{Configuration, EntryId, LogIndex, Term};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Term};
 
 /// What an entry is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +134,17 @@ impl Request {
     }
 }
 
+/// What the sender of a request takes the receiver for. A server of another kind neither says so nor looks at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Regard {
+    /// The incarnation that the sender would count.
+    pub incarnation: Incarnation,
+    /// What that incarnation is known to have stored durably and cannot have given up since: whoever holds less has lost its past.
+    pub held: LogIndex,
+    /// The sender's epoch ([`Configuration::epoch`]).
+    pub epoch: u64,
+}
+
 /// What a server can do beyond the hashicorp/raft protocol: one bit each. A server of another kind says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub u64);
@@ -162,6 +173,8 @@ pub enum Response {
         term: Term,
         /// Whether it would vote for the asker.
         granted: bool,
+        /// Which life of the responder's data speaks.
+        incarnation: Incarnation,
     },
     /// Answer to [`Request::Vote`].
     Vote {
@@ -169,6 +182,8 @@ pub enum Response {
         term: Term,
         /// Whether it voted for the candidate; durable before this is sent.
         granted: bool,
+        /// Which life of the responder's data speaks.
+        incarnation: Incarnation,
     },
     /// Answer to [`Request::Append`] and, for the wire has one answer for both, [`Request::Heartbeat`].
     Append {
@@ -180,6 +195,8 @@ pub enum Response {
         last_log: LogIndex,
         /// What the responder can do beyond the protocol.
         features: Features,
+        /// Which life of the responder's data speaks.
+        incarnation: Incarnation,
     },
     /// Answer to [`Request::InstallSnapshot`].
     InstallSnapshot {
@@ -187,6 +204,8 @@ pub enum Response {
         term: Term,
         /// Whether the snapshot, or something newer, is in place.
         success: bool,
+        /// Which life of the responder's data speaks.
+        incarnation: Incarnation,
     },
     /// Answer to [`Request::TimeoutNow`].
     TimeoutNow,
@@ -211,6 +230,18 @@ impl Response {
             | Self::InstallSnapshot { term, .. }
             | Self::ReadIndex { term, .. } => Some(*term),
             Self::TimeoutNow => None,
+        }
+    }
+
+    /// Which life of the responder's data speaks.
+    #[must_use]
+    pub const fn incarnation(&self) -> Option<Incarnation> {
+        match self {
+            Self::PreVote { incarnation, .. }
+            | Self::Vote { incarnation, .. }
+            | Self::Append { incarnation, .. }
+            | Self::InstallSnapshot { incarnation, .. } => Some(*incarnation),
+            Self::TimeoutNow | Self::ReadIndex { .. } => None,
         }
     }
 }

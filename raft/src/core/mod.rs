@@ -10,12 +10,13 @@
 //! **Not here.** Threads, sockets, files, the state machine: [`crate::Raft`] has those.
 //!
 //! Reading order: [`Input`] and [`Effect`], [`Request`] and [`Response`], this file, `election`, `append`, `replication`,
-//! `membership`, `catch_up`, `transfer`, `read`, `follower_read`, `snapshot`, `operator_restore`.
+//! `membership`, `identity`, `catch_up`, `transfer`, `read`, `follower_read`, `snapshot`, `operator_restore`.
 
 mod append;
 mod catch_up;
 mod election;
 mod follower_read;
+mod identity;
 mod io;
 mod log;
 mod membership;
@@ -32,7 +33,7 @@ mod status;
 mod transfer;
 mod writes;
 
-use raft_types::{Configuration, EntryId, LogIndex, ServerAddress, ServerId, Term, Time};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, ServerAddress, ServerId, Term, Time};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -42,12 +43,13 @@ pub use io::{
     Effect, Event, HardState, Input, Outcome, Peer, Refusal, ReplyToken, RequestId, Role, Sequence, Write,
     WriteId,
 };
-pub use message::{Entry, EntryKind, Features, Request, Response, SnapshotMeta};
+pub use message::{Entry, EntryKind, Features, Regard, Request, Response, SnapshotMeta};
 #[cfg(feature = "__mutants")]
 pub use mutant::Mutant;
 pub use status::{FollowerView, Status};
 
 use follower_read::FollowerReads;
+use identity::Witnessed;
 use log::Log;
 use membership::Configurations;
 #[cfg(not(feature = "__mutants"))]
@@ -105,6 +107,7 @@ pub struct RaftCore {
     snapshot: Option<SnapshotMeta>,
     configurations: Configurations,
     writes: Writes,
+    witnessed: Witnessed,
     follower_reads: FollowerReads,
     next_sequence: u64,
     storage_failed: bool,
@@ -164,11 +167,13 @@ impl RaftCore {
             return Err(RestoreError { base, snapshot: snapshot_last });
         }
         let log = Log::new(base, entries);
+        // A leader's snapshot was stored, and a crash came before it was noted whose it is.
+        let nameless = hard_state.term == Term(0) && snapshot.is_some();
         // A log that was written was written in a term that had been made durable before.
         let newest = log.last().term.max(snapshot_last.term);
         if newest > hard_state.term {
             // No vote was given in a term that was not durable yet.
-            hard_state = HardState { term: newest, voted_for: None };
+            hard_state = HardState { term: newest, voted_for: None, ..hard_state };
         }
         let durable = log.last().index;
         let mut core = Self {
@@ -191,6 +196,7 @@ impl RaftCore {
             applied: snapshot_last.index,
             snapshot,
             writes: Writes::new(durable, mutation),
+            witnessed: Witnessed::new(),
             follower_reads: FollowerReads::default(),
             next_sequence: 1,
             storage_failed: false,
@@ -201,6 +207,9 @@ impl RaftCore {
             core.reset_log(snapshot_last);
             // A configuration in the log that the snapshot replaced was never committed.
             core.configurations = Configurations::recompute(core.snapshot.as_ref(), &core.log);
+        }
+        if nameless {
+            core.start_over();
         }
         if core.config.lease_reads && core.hard_state.term > Term(0) {
             core.vote_after = now + core.config.election_timeout;
@@ -241,8 +250,8 @@ impl RaftCore {
 
     fn dispatch(&mut self, input: Input) {
         match input {
-            Input::Tick => {}
-            Input::Request { from, request, reply } => self.on_request(from, request, reply),
+            Input::Tick => self.mend_members(),
+            Input::Request { from, request, reply, regard } => self.on_request(from, request, reply, regard),
             Input::Response { from, sequence, response } => self.on_response(&from, sequence, response),
             Input::SendFailed { to, sequence } => self.on_send_failed(&to, sequence),
             Input::Persisted { through } => self.on_persisted(through),
@@ -270,13 +279,17 @@ impl RaftCore {
         }
     }
 
-    fn on_request(&mut self, from: Peer, request: Request, reply: ReplyToken) {
-        if request.term().is_some_and(|term| self.is_out_of_reach(term)) {
+    fn on_request(&mut self, from: Peer, request: Request, reply: ReplyToken, regard: Option<Regard>) {
+        if request.term().is_some_and(|term| self.is_out_of_reach(term)) || !self.heed(&request, regard) {
             self.out.push(Effect::Ignore { reply });
             return;
         }
         match request {
-            Request::PreVote { term, last } => self.on_pre_vote(&from, term, last, reply),
+            Request::PreVote { term, last } => {
+                let eligible = self.may_vote_for(last, regard);
+                self.on_pre_vote(&from, term, last, eligible, reply);
+            }
+            Request::Vote { last, .. } if !self.may_vote_for(last, regard) => self.refuse_vote(reply),
             Request::Vote { term, last, transfer } => self.on_vote(&from, term, last, transfer, reply),
             Request::Append { term, prev, entries, commit } => {
                 self.on_append(from, term, prev, entries, commit, reply);
@@ -307,9 +320,14 @@ impl RaftCore {
             self.become_follower(term, None);
             return;
         }
+        self.meet(from, sequence, &response);
         match response {
-            Response::PreVote { term, granted } => self.on_pre_vote_response(from, sequence, term, granted),
-            Response::Vote { granted, .. } => self.on_vote_response(from, sequence, granted),
+            Response::PreVote { term, granted, incarnation } => {
+                self.on_pre_vote_response(from, sequence, term, granted, incarnation);
+            }
+            Response::Vote { granted, incarnation, .. } => {
+                self.on_vote_response(from, sequence, granted, incarnation);
+            }
             Response::Append { success, last_log, features, .. } => {
                 self.note_features(from, features);
                 self.on_append_response(from, sequence, success, last_log);
@@ -356,6 +374,12 @@ impl RaftCore {
     #[must_use]
     pub const fn me(&self) -> &Peer {
         &self.me
+    }
+
+    /// Which life of its data this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.hard_state.incarnation
     }
 
     /// The role in the present term.

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use raft_types::{Configuration, Server, ServerId};
+use raft_types::{Configuration, Server, ServerId, Suffrage};
 
 use super::RaftCore;
 
@@ -130,6 +130,12 @@ pub enum Mutant {
     TruncationNotWritten,
     /// D09: a reset of the log does not reach the disk.
     ResetNotWritten,
+    /// D12, M07: any life of a voter counts, not the one that the configuration means.
+    IncarnationIgnored,
+    /// D12: a server without a past votes like one that has its own.
+    WipedIsFounder,
+    /// D12: a server that is shown that it held more than it does takes no notice.
+    LossUnnoticed,
     /// D10: the snapshot's configuration is not read at a restart.
     SnapshotConfigurationUnread,
     /// P01: a conflicting log is kept behind an installed snapshot.
@@ -146,12 +152,18 @@ pub enum Mutant {
     CompactsBeyondSnapshot,
     /// P12: an older snapshot is installed over newer entries.
     OlderSnapshotInstalled,
+    /// P13: a snapshot that contradicts what is committed is taken for an older one.
+    SnapshotIdentityUnchecked,
     /// M01: members change before an entry of the own term is committed.
     ChangesBeforeReady,
     /// M02: two changes are in flight.
     TwoChangesInFlight,
     /// A05 of the automation: the expected configuration index is not compared.
     ExpectedIgnored,
+    /// M07: a server uses the vote that another life under its id had.
+    ActsOnOlderLife,
+    /// M16: servers of different epochs listen to each other.
+    EpochIgnored,
     /// M08: a leader without a vote goes on.
     LeadsWithoutVote,
     /// M08: a leader that crashed over its own removal may not campaign.
@@ -307,6 +319,9 @@ impl Mutant {
         Self::StorageFailureIgnored,
         Self::TruncationNotWritten,
         Self::ResetNotWritten,
+        Self::IncarnationIgnored,
+        Self::WipedIsFounder,
+        Self::LossUnnoticed,
         Self::SnapshotConfigurationUnread,
         Self::Rule7Missing,
         Self::SnapshotDropsSuffix,
@@ -315,9 +330,12 @@ impl Mutant {
         Self::SnapshotNeverSent,
         Self::CompactsBeyondSnapshot,
         Self::OlderSnapshotInstalled,
+        Self::SnapshotIdentityUnchecked,
         Self::ChangesBeforeReady,
         Self::TwoChangesInFlight,
         Self::ExpectedIgnored,
+        Self::ActsOnOlderLife,
+        Self::EpochIgnored,
         Self::LeadsWithoutVote,
         Self::UndecidedRemovalBars,
         Self::RemovedFollowed,
@@ -418,7 +436,7 @@ impl RaftCore {
         let Some(defect) = defects.iter().find(|defect| self.mutated(**defect)) else {
             return Cow::Borrowed(self.configuration());
         };
-        let promoted = |server: &Server| Server::voter(server.id.clone(), server.address.clone());
+        let promoted = |server: &Server| Server { suffrage: Suffrage::Voter, ..server.clone() };
         let now = self.configuration();
         Cow::Owned(match defect {
             Mutant::JointCommitsByNewOnly

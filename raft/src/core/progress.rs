@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_types::{EntryId, LogIndex, Time};
+use raft_types::{EntryId, Incarnation, LogIndex, Time};
 
 use super::io::{Peer, Sequence};
 use super::message::Features;
@@ -31,6 +31,8 @@ pub(super) enum Sent {
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) peer: Peer,
+    /// Which life of it answers; `None` until it has answered this leader.
+    pub(super) incarnation: Option<Incarnation>,
     pub(super) mode: Mode,
     /// The next entry to send.
     pub(super) next: LogIndex,
@@ -55,6 +57,7 @@ impl Progress {
     pub(super) const fn new(peer: Peer, next: LogIndex, now: Time) -> Self {
         Self {
             peer,
+            incarnation: None,
             mode: Mode::Probe,
             next,
             matched: LogIndex::ZERO,
@@ -70,6 +73,11 @@ impl Progress {
 
     pub(super) fn sent(&mut self, sequence: Sequence, now: Time, what: Sent) {
         self.outstanding.insert(sequence, (now, what));
+    }
+
+    /// Whether an answer to this request is still of interest.
+    pub(super) fn awaits(&self, sequence: Sequence) -> bool {
+        self.outstanding.contains_key(&sequence)
     }
 
     /// Takes note of an answer. `None` for one to a request that is not waited for any more.

@@ -1,15 +1,15 @@
 //! Quorum arithmetic over the voters of one configuration, which may be joint. Non-voters never count.
 
-use raft_types::{Configuration, Server, ServerId, Suffrage};
+use raft_types::{Configuration, Server, Suffrage};
 
 /// The highest value that a quorum of the voters has reached, of both sets while joint; `None` without voters.
 pub(super) fn reached_by_quorum<T: Ord + Copy>(
     configuration: &Configuration,
-    value: impl Fn(&ServerId) -> T,
+    value: impl Fn(&Server) -> T,
 ) -> Option<T> {
     let reached = |servers: &[Server]| {
         let voters = servers.iter().filter(|server| server.suffrage == Suffrage::Voter);
-        let mut values: Vec<T> = voters.map(|server| value(&server.id)).collect();
+        let mut values: Vec<T> = voters.map(&value).collect();
         values.sort_unstable_by(|a, b| b.cmp(a));
         values.get(values.len() / 2).copied()
     };
@@ -18,7 +18,7 @@ pub(super) fn reached_by_quorum<T: Ord + Copy>(
 }
 
 /// Whether a quorum of the voters satisfies a condition.
-pub(super) fn has_quorum(configuration: &Configuration, holds: impl Fn(&ServerId) -> bool) -> bool {
+pub(super) fn has_quorum(configuration: &Configuration, holds: impl Fn(&Server) -> bool) -> bool {
     reached_by_quorum(configuration, holds) == Some(true)
 }
 
@@ -27,18 +27,18 @@ mod tests {
     use super::*;
 
     /// Counts, for every candidate value, who is at least there.
-    fn naive(configuration: &Configuration, value: impl Fn(&ServerId) -> u64) -> Option<u64> {
+    fn naive(configuration: &Configuration, value: impl Fn(&Server) -> u64) -> Option<u64> {
         let voters = configuration.voters_count();
         let reached =
-            |v: u64| configuration.voters().filter(|s| value(&s.id) >= v).count() * 2 > voters && voters > 0;
-        configuration.voters().map(|s| value(&s.id)).filter(|v| reached(*v)).max()
+            |v: u64| configuration.voters().filter(|s| value(s) >= v).count() * 2 > voters && voters > 0;
+        configuration.voters().map(&value).filter(|v| reached(*v)).max()
     }
 
     #[test]
     fn a_joint_configuration_needs_both_quorums() {
         let set = |ids: &str| ids.chars().map(|c| Server::voter(c.to_string(), format!("{c}:1"))).collect();
         let joint = Configuration::joint(set("cde"), set("abc"));
-        let holds = |yes: &str| has_quorum(&joint, |id| yes.contains(id.as_str()));
+        let holds = |yes: &str| has_quorum(&joint, |server| yes.contains(server.id.as_str()));
         assert!(holds("abde") && holds("cad"));
         assert!(!holds("abc") && !holds("cde") && !holds("de"));
     }
@@ -51,8 +51,8 @@ mod tests {
             servers.push(Server::nonvoter("9", "9:1"));
             let configuration = Configuration::new(servers);
             for assignment in 0..4_u64.pow(6) {
-                let value = |id: &ServerId| {
-                    let n: u32 = id.as_str().parse().expect("a number");
+                let value = |server: &Server| {
+                    let n: u32 = server.id.as_str().parse().expect("a number");
                     assignment / 4_u64.pow(n.min(5)) % 4
                 };
                 assert_eq!(reached_by_quorum(&configuration, value), naive(&configuration, value));

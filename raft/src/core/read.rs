@@ -70,11 +70,11 @@ impl RaftCore {
             return None;
         }
         let electorate = self.electorate(&[Mutant::JointLeaseByNewOnly]);
-        let sent = quorum::reached_by_quorum(&electorate, |id| {
-            if *id == self.me.id || self.counts_unseen(Mutant::LeaseOneShort, id) {
+        let sent = quorum::reached_by_quorum(&electorate, |server| {
+            if server.id == self.me.id || self.counts_unseen(Mutant::LeaseOneShort, &server.id) {
                 return self.now;
             }
-            let heard = leader.followers.get(id).filter(|progress| progress.acknowledged > Sequence(0));
+            let heard = self.counted(leader, server).filter(|progress| progress.acknowledged > Sequence(0));
             heard.map_or(Time::ZERO, |progress| progress.contact)
         })?;
         let drift = self.config.clock_drift_permille;
@@ -111,11 +111,11 @@ impl RaftCore {
         let RoleState::Leader(leader) = &self.role else { return };
         let Some(round) = leader.read_round else { return };
         let electorate = self.electorate(&[Mutant::NonvotersConfirmReads, Mutant::JointReadsByNewOnly]);
-        let confirmed = quorum::reached_by_quorum(&electorate, |id| {
-            if *id == self.me.id || self.counts_unseen(Mutant::ReadsOneShort, id) {
+        let confirmed = quorum::reached_by_quorum(&electorate, |server| {
+            if server.id == self.me.id || self.counts_unseen(Mutant::ReadsOneShort, &server.id) {
                 Sequence(u64::MAX)
             } else {
-                leader.followers.get(id).map_or(Sequence(0), |progress| progress.acknowledged)
+                self.counted(leader, server).map_or(Sequence(0), |progress| progress.acknowledged)
             }
         });
         if confirmed.is_none_or(|confirmed| confirmed < round) {

@@ -5,7 +5,7 @@ use raft_types::{EntryId, LogIndex, ServerId};
 
 use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
-use super::message::{Entry, EntryKind, Features, Request};
+use super::message::{Entry, EntryKind, Features, Regard, Request};
 use super::mutant::Mutant;
 use super::operator_restore::Restoring;
 use super::progress::{Mode, Sent};
@@ -145,13 +145,15 @@ impl RaftCore {
         }
         let to = progress.peer.clone();
         let request = Request::Append { term, prev, entries, commit };
-        self.out.push(Effect::Send { to, sequence, request });
+        let regard = self.regard(id);
+        self.out.push(Effect::Send { to, sequence, request, regard });
     }
 
     fn send_heartbeats(&mut self) {
         let (now, term) = (self.now, self.hard_state.term);
+        let regards: Vec<Regard> = self.follower_ids().iter().map(|id| self.regard(id)).collect();
         let RoleState::Leader(leader) = &mut self.role else { return };
-        for progress in leader.followers.values_mut() {
+        for (progress, regard) in leader.followers.values_mut().zip(regards) {
             if !progress.may_send_heartbeat() {
                 continue;
             }
@@ -159,11 +161,8 @@ impl RaftCore {
             self.next_sequence += 1;
             progress.sent(sequence, now, Sent::Heartbeat);
             let to = progress.peer.clone();
-            self.out.push(Effect::Send {
-                to,
-                sequence,
-                request: Request::Heartbeat { term, features: Features::OURS },
-            });
+            let request = Request::Heartbeat { term, features: Features::OURS };
+            self.out.push(Effect::Send { to, sequence, request, regard });
         }
     }
 
@@ -288,11 +287,11 @@ impl RaftCore {
             Mutant::JointCommitsByNewOnly,
             Mutant::JointCommitsByOldOnly,
         ]);
-        let reached = quorum::reached_by_quorum(&electorate, |id| {
-            if *id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, id) {
+        let reached = quorum::reached_by_quorum(&electorate, |server| {
+            if server.id == self.me.id || self.counts_unseen(Mutant::CommitsOneShort, &server.id) {
                 durable
             } else {
-                leader.followers.get(id).map_or(LogIndex::ZERO, |progress| progress.matched)
+                self.counted(leader, server).map_or(LogIndex::ZERO, |progress| progress.matched)
             }
         });
         let Some(index) = reached else { return };

@@ -1,8 +1,8 @@
 //! What a server holds only while it plays a certain part.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use raft_types::{LogIndex, ServerId, Time};
+use raft_types::{Incarnation, LogIndex, ServerId, Time};
 
 use super::catch_up::CatchUp;
 use super::io::{ReplyToken, RequestId, Role, Sequence};
@@ -31,7 +31,8 @@ impl RoleState {
 pub(super) struct Candidate {
     /// Only asking whether a campaign would succeed.
     pub(super) pre_vote: bool,
-    pub(super) granted: BTreeSet<ServerId>,
+    /// Who granted, and which life of it.
+    pub(super) granted: BTreeMap<ServerId, Incarnation>,
     pub(super) asked: BTreeMap<Sequence, ServerId>,
 }
 
@@ -46,6 +47,8 @@ pub(super) struct Leader {
     pub(super) uncommitted_bytes: usize,
     /// Who waits for the configuration change in flight.
     pub(super) change: Option<(RequestId, LogIndex)>,
+    /// Who waits for a server to become a voter that has not answered yet.
+    pub(super) joining: Vec<Joining>,
     /// The server that is being brought up to date before it may vote.
     pub(super) catch_up: Option<CatchUp>,
     pub(super) transfer: Option<Transfer>,
@@ -55,6 +58,13 @@ pub(super) struct Leader {
     pub(super) read_round: Option<Sequence>,
     /// Somebody was told to campaign in this term: whenever that arrives, it is elected past all leases (catalogue L04).
     pub(super) lease_void: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) request: RequestId,
+    pub(super) id: ServerId,
+    pub(super) deadline: Time,
 }
 
 #[derive(Debug)]

@@ -24,7 +24,8 @@ impl RaftCore {
         progress.mode = Mode::Snapshot;
         progress.sent(sequence, now, Sent::Snapshot { last: meta.last });
         let to = progress.peer.clone();
-        self.out.push(Effect::Send { to, sequence, request: Request::InstallSnapshot { term, meta } });
+        let (request, regard) = (Request::InstallSnapshot { term, meta }, self.regard(id));
+        self.out.push(Effect::Send { to, sequence, request, regard });
     }
 
     pub(super) fn on_snapshot_response(&mut self, from: &ServerId, sequence: Sequence, success: bool) {
@@ -65,12 +66,14 @@ impl RaftCore {
         meta: SnapshotMeta,
         reply: ReplyToken,
     ) {
-        let refusal = Response::InstallSnapshot { term: self.hard_state.term, success: false };
+        let incarnation = self.hard_state.incarnation;
+        let refusal = Response::InstallSnapshot { term: self.hard_state.term, success: false, incarnation };
         if !self.follow(from, term, reply, refusal) {
             return;
         }
         let other = self.log.term_at(meta.last.index).is_some_and(|term| term != meta.last.term);
-        if meta.last.index <= self.commit && (other || self.denies(meta.last)) {
+        let unchecked = self.mutated(Mutant::SnapshotIdentityUnchecked);
+        if meta.last.index <= self.commit && (other || self.denies(meta.last)) && !unchecked {
             // What is committed here has another identity; no leader of this cluster sends that (catalogue P13).
             self.out.push(Effect::Ignore { reply });
             return;
@@ -89,7 +92,8 @@ impl RaftCore {
             self.out.push(Effect::Restore { meta });
             self.serve_follower_reads();
         }
-        let response = Response::InstallSnapshot { term: self.hard_state.term, success: true };
+        let incarnation = self.hard_state.incarnation;
+        let response = Response::InstallSnapshot { term: self.hard_state.term, success: true, incarnation };
         let effect = Effect::Respond { reply, response };
         let last = self.log.last().index;
         self.out.extend(self.writes.after_entries(last, effect));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_types::{Configuration, EntryId, LogIndex, ServerId, Time};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, ServerId, Time};
 
 use super::io::{HardState, Peer, Role, Sequence};
 use super::progress::{Mode, Progress};
@@ -57,6 +57,10 @@ pub struct FollowerView {
     pub replicating: bool,
     /// Whether a snapshot is on its way to it.
     pub snapshotting: bool,
+    /// Which life of its data answers; `None` while none has in this leader's term.
+    pub incarnation: Option<Incarnation>,
+    /// Whether its answers count, in so far as it votes: it is the one that the configuration means.
+    pub counted: bool,
     /// Append requests on their way to it.
     pub requests_in_flight: usize,
     /// Bytes of the entries in them.
@@ -108,6 +112,11 @@ impl RaftCore {
             heard: progress.acknowledged > Sequence(0),
             replicating: progress.mode == Mode::Replicate,
             snapshotting: progress.mode == Mode::Snapshot,
+            incarnation: progress.incarnation,
+            counted: self
+                .configuration()
+                .voter_or_member(&progress.peer.id)
+                .is_some_and(|server| progress.incarnation == Some(server.incarnation)),
             requests_in_flight,
             bytes_in_flight,
         }

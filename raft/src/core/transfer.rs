@@ -64,7 +64,8 @@ impl RaftCore {
         progress.sent(sequence, now, Sent::TimeoutNow);
         let to = progress.peer.clone();
         let request = Request::TimeoutNow { term: Some(term) };
-        self.out.push(Effect::Send { to, sequence, request });
+        let regard = self.regard(&to.id);
+        self.out.push(Effect::Send { to, sequence, request, regard });
     }
 
     pub(super) fn expire_transfer(&mut self) {

@@ -29,8 +29,8 @@ use super::views::{Membership, Views};
 use super::waiters::{Client, Waiter};
 use crate::config::{Config, ConfigError, ReloadableConfig};
 use crate::core::{
-    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, ReplyToken, Request, RequestId, Response, Role,
-    Sequence, SnapshotMeta, Write,
+    Effect, Event, Input, Outcome, Peer, RaftCore, Refusal, Regard, ReplyToken, Request, RequestId, Response,
+    Role, Sequence, SnapshotMeta, Write,
 };
 use crate::error::{ChangeError, ProposeError, ReadError, SnapshotError};
 use crate::state_machine::StateMachine;
@@ -260,10 +260,10 @@ impl Actor {
             }
             Report::SnapshotStarted => self.apply_busy = false,
             Report::SnapshotTaken { result } => self.on_snapshot_taken(result),
-            Report::SnapshotReceived { from, request, responder, result } => {
+            Report::SnapshotReceived { from, request, regard, responder, result } => {
                 self.receiving_snapshot = false;
                 match result {
-                    Ok(()) => self.on_request(from, request, responder),
+                    Ok(()) => self.on_request(from, request, regard, responder),
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
@@ -295,9 +295,11 @@ impl Actor {
 
     fn on_incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Request { from, request, responder } => self.on_request(from, request, responder),
-            Incoming::Snapshot { from, request, meta, state, responder } => {
-                self.receive_snapshot(from, request, meta, state, responder);
+            Incoming::Request { from, request, regard, responder } => {
+                self.on_request(from, request, regard, responder);
+            }
+            Incoming::Snapshot { from, request, regard, meta, state, responder } => {
+                self.receive_snapshot(from, request, regard, meta, state, responder);
             }
             Incoming::Response { from, sequence, response } => {
                 self.observers.contact(&from);
@@ -317,14 +319,20 @@ impl Actor {
         }
     }
 
-    pub(super) fn on_request(&mut self, from: Peer, request: Request, responder: Responder) {
+    pub(super) fn on_request(
+        &mut self,
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        responder: Responder,
+    ) {
         if let Request::Vote { term, .. } | Request::PreVote { term, .. } = &request {
             let pre_vote = matches!(request, Request::PreVote { .. });
             self.observers.tell(Observation::VoteRequested { from: from.clone(), term: *term, pre_vote });
         }
         let reply = ReplyToken(self.take_id());
         self.replies.insert(reply, responder);
-        self.step(Input::Request { from, request, reply });
+        self.step(Input::Request { from, request, reply, regard });
     }
 
     /// Takes a batch of requests; neighbouring proposals become one.
@@ -456,7 +464,7 @@ impl Actor {
     fn perform_one(&mut self, effect: Effect) {
         match effect {
             Effect::Persist(write) => self.writes.push(write),
-            Effect::Send { to, sequence, request } => self.send(&to, sequence, request),
+            Effect::Send { to, sequence, request, regard } => self.send(&to, sequence, request, regard),
             Effect::Respond { reply, response } => {
                 if let Some(responder) = self.replies.remove(&reply) {
                     responder.respond(response);
@@ -480,9 +488,9 @@ impl Actor {
         }
     }
 
-    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&mut self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         let Request::InstallSnapshot { meta, .. } = &request else {
-            self.transport.send(to, sequence, request);
+            self.transport.send(to, sequence, request, regard);
             return;
         };
         info!(follower = %to.id, last = %meta.last, "sending a snapshot");
@@ -493,12 +501,8 @@ impl Actor {
             match snapshots.open(last) {
                 Ok((stored, state)) => {
                     let term = request.term().unwrap_or_default();
-                    transport.send_snapshot(
-                        &to,
-                        sequence,
-                        Request::InstallSnapshot { term, meta: stored },
-                        state,
-                    );
+                    let request = Request::InstallSnapshot { term, meta: stored };
+                    transport.send_snapshot(&to, sequence, request, regard, state);
                 }
                 Err(error) => {
                     let _ = reports.send(Report::SnapshotUnsendable { to: to.id, sequence, error }).await;
@@ -580,6 +584,14 @@ impl Actor {
                 debug!(%index, ?members, "configuration");
                 self.transport.retain(&members);
                 self.observers.configuration(*index, self.core.configuration());
+            }
+            Event::NotCounted { id } => {
+                warn!(server = %id, "this member answers with another disk than the one it voted with: it does not count until it has been taken in anew, which happens by itself while the other voters are a quorum");
+                self.observers.tell(Observation::NotCounted { id: id.clone() });
+            }
+            Event::StartedOver { incarnation } => {
+                warn!(%incarnation, "this server has no past in the cluster, or has lost it: it neither votes nor counts until the leader has taken it in anew");
+                self.observers.tell(Observation::StartedOver { incarnation: *incarnation });
             }
             Event::Ready { term } => self.observers.tell(Observation::Ready { term: *term }),
         }

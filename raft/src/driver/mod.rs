@@ -151,7 +151,7 @@ impl Raft {
     }
 
     /// Changes tunables without a restart. They last until the process ends. The election timeout stays as it is while
-    /// [`Config::lease_reads`] is on.
+    /// [`Config::lease_reads`](crate::Config::lease_reads) is on.
     ///
     /// # Errors
     /// See [`ReloadError`]. Dropping the future does not undo the call.
@@ -160,7 +160,7 @@ impl Raft {
         Ok(reload.await.map_err(|_| ReloadError::Stopped)??)
     }
 
-    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`]): no message is sent. Read
+    /// Like [`Raft::linearizable_read`], but by lease where this server holds one ([`Config::lease_reads`](crate::Config::lease_reads)): no message is sent. Read
     /// the state, then ask [`LeaseRead::is_valid`]; if it says no, what was read may be stale: ask again.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use raft_types::{Configuration, EntryId, LogIndex, Server, ServerId, Term};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Server, ServerId, Term};
 use tokio::sync::broadcast;
 
 use crate::core::{Peer, Role};
@@ -87,6 +87,18 @@ pub enum Observation {
     SnapshotSent {
         /// The follower.
         to: ServerId,
+    },
+    /// A voter answers this leader with another disk than the one that it voted with, and does not count. The leader takes
+    /// its vote and gives it back once it has caught up, as long as the other voters are a quorum.
+    NotCounted {
+        /// The member.
+        id: ServerId,
+    },
+    /// This server has no past in the cluster that speaks to it, or was shown that it lost it. It neither votes nor counts
+    /// until the leader has taken it in anew.
+    StartedOver {
+        /// The incarnation that begins.
+        incarnation: Incarnation,
     },
     /// The store or the state machine failed; the server takes no part until it is restarted.
     StorageFailed {

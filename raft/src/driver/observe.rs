@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use raft_types::{Configuration, EntryId, LogIndex, ServerId, Term, Time};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, ServerId, Term, Time};
 use tokio::sync::watch;
 
 use crate::core::{Peer, RaftCore, Role};
@@ -42,6 +42,8 @@ pub struct Metrics {
     pub last_leader_contact: Option<Instant>,
     /// The other members, as the leader sees them; empty elsewhere.
     pub peers: BTreeMap<ServerId, PeerMetrics>,
+    /// Which life of its data this is.
+    pub incarnation: Incarnation,
     /// Its store failed; it takes no part until it is restarted.
     pub storage_failed: bool,
 }
@@ -64,6 +66,11 @@ pub struct PeerMetrics {
     pub last_contact: Option<Instant>,
     /// A snapshot is on its way to it.
     pub snapshotting: bool,
+    /// Which life of its data answers; `None` while none has in this leader's time.
+    pub incarnation: Option<Incarnation>,
+    /// Whether it is the one that the configuration means. A voter for which this is false has lost its data, or was given
+    /// another server's: it counts for nothing until the leader has taken it in anew.
+    pub counted: bool,
 }
 
 /// Who leads, from this server's point of view.
@@ -116,6 +123,8 @@ pub(super) fn metrics_of(core: &RaftCore, start: tokio::time::Instant) -> Metric
                 match_id: view.matched,
                 last_contact: view.heard.then(|| instant(view.contact)),
                 snapshotting: view.snapshotting,
+                incarnation: view.incarnation,
+                counted: view.counted,
             };
             Some((server.id.clone(), peer))
         })
@@ -136,6 +145,7 @@ pub(super) fn metrics_of(core: &RaftCore, start: tokio::time::Instant) -> Metric
         configuration_committed: core.configuration_index() <= core.commit_index(),
         last_leader_contact: core.leader_contact().map(instant),
         peers,
+        incarnation: core.incarnation(),
         storage_failed: core.storage_failed(),
     }
 }

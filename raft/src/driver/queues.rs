@@ -9,7 +9,7 @@ use super::apply::ApplyReply;
 use super::restores::Outside;
 use super::waiters::Client;
 use crate::config::{ConfigError, ReloadableConfig};
-use crate::core::{Peer, Request, RequestId, Sequence, SnapshotMeta, WriteId};
+use crate::core::{Peer, Regard, Request, RequestId, Sequence, SnapshotMeta, WriteId};
 use crate::error::{
     BootstrapError, ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, TransferError,
 };
@@ -113,15 +113,39 @@ impl Gone {
 
 /// What the threads report.
 pub(super) enum Report {
-    Persisted { through: WriteId },
-    StorageFailed { error: StorageError },
-    Applied { index: LogIndex },
-    Restored { last: EntryId },
+    Persisted {
+        through: WriteId,
+    },
+    StorageFailed {
+        error: StorageError,
+    },
+    Applied {
+        index: LogIndex,
+    },
+    Restored {
+        last: EntryId,
+    },
     SnapshotStarted,
-    SnapshotTaken { result: Result<SnapshotMeta, StorageError> },
-    SnapshotReceived { from: Peer, request: Request, responder: Responder, result: Result<(), StorageError> },
-    RestoreStored { request: RequestId, last: EntryId, result: Result<SnapshotMeta, RestoreError> },
-    SnapshotUnsendable { to: ServerId, sequence: Sequence, error: StorageError },
+    SnapshotTaken {
+        result: Result<SnapshotMeta, StorageError>,
+    },
+    SnapshotReceived {
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        responder: Responder,
+        result: Result<(), StorageError>,
+    },
+    RestoreStored {
+        request: RequestId,
+        last: EntryId,
+        result: Result<SnapshotMeta, RestoreError>,
+    },
+    SnapshotUnsendable {
+        to: ServerId,
+        sequence: Sequence,
+        error: StorageError,
+    },
 }
 
 /// Takes what waits in a queue, up to `most` in all.

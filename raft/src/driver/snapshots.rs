@@ -14,7 +14,7 @@ use super::apply::Work;
 use super::executor::Operation;
 use super::observation::Observation;
 use super::queues::Report;
-use crate::core::{Input, Peer, Request, SnapshotMeta};
+use crate::core::{Input, Peer, Regard, Request, SnapshotMeta};
 use crate::storage::{SnapshotStore, StorageError};
 use crate::transport::Responder;
 
@@ -34,6 +34,7 @@ impl Actor {
         &mut self,
         from: Peer,
         request: Request,
+        regard: Option<Regard>,
         meta: SnapshotMeta,
         mut state: mpsc::Receiver<std::io::Result<Bytes>>,
         responder: Responder,
@@ -41,8 +42,9 @@ impl Actor {
         let stale = request.term().is_none_or(|term| term < self.core.term());
         let known = meta.last.index <= self.core.commit_index();
         // The core can tell without the state, and nothing is stored that might pass for the newest snapshot later.
-        if stale || known || !self.is_leaders(&from, &request) {
-            self.on_request(from, request, responder);
+        let heard = self.core.listens_to(regard);
+        if stale || known || !heard || !self.is_leaders(&from, &request) {
+            self.on_request(from, request, regard, responder);
             return;
         }
         if self.receiving_snapshot || self.core.storage_failed() {
@@ -56,7 +58,7 @@ impl Actor {
         self.executor.run(async move {
             pace.pause(Operation::Store).await;
             let result = store_snapshot(&*snapshots, &meta, &mut state).await;
-            let _ = reports.send(Report::SnapshotReceived { from, request, responder, result }).await;
+            let _ = reports.send(Report::SnapshotReceived { from, request, regard, responder, result }).await;
         });
     }
 

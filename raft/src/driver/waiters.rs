@@ -103,6 +103,7 @@ fn change_error(refusal: &Refusal) -> ChangeError {
         Refusal::ChangeInProgress { index } => ChangeError::ChangeInProgress { index: *index },
         Refusal::ConfigurationMoved { index } => ChangeError::ConfigurationMoved { index: *index },
         Refusal::Invalid(error) => ChangeError::Invalid(error.clone()),
+        Refusal::VotersUnheard => ChangeError::VotersUnheard,
         Refusal::NotSpoken { server } => ChangeError::NotSpoken { server: server.clone() },
         Refusal::StorageFailed => ChangeError::Stopped,
         _ => ChangeError::OutcomeUnknown,

@@ -52,7 +52,7 @@ fn fill(log: &mut dyn LogStore, snapshots: &dyn SnapshotStore) {
     entries.extend((2..=6).map(|index| command(1, index)));
     entries.push(noop);
     entries.extend((8..=9).map(|index| command(3, index)));
-    let hard_state = HardState { term: Term(5), voted_for: Some("b".into()) };
+    let hard_state = HardState { term: Term(5), voted_for: Some("b".into()), ..HardState::default() };
     log.recover().expect("an empty log");
     log.write(&[Write { id: WriteId(1), hard_state: Some(hard_state), entries, ..Write::default() }])
         .expect("a good disk");
@@ -138,9 +138,10 @@ fn everything_in_snapshot_and_log_survives_and_the_forced_configuration_is_in_fo
     assert!(!recovery.repeated);
     let (core, lines) = started(&mut log, &snapshots);
     assert_eq!(lines, EVERYTHING);
-    assert_eq!(core.configuration(), &alone());
+    assert_eq!(core.configuration().servers(), alone().servers());
+    assert_ne!(core.configuration().epoch(), 0, "nobody else is of this cluster");
     assert_eq!(core.configuration_index(), LogIndex(10), "a new stamp for changes");
-    assert_eq!(core.hard_state(), &HardState { term: Term(3 + RECOVERY_TERMS), voted_for: None });
+    assert_eq!(core.hard_state(), &HardState { term: Term(3 + RECOVERY_TERMS), ..HardState::default() });
     assert_eq!((core.last(), core.commit_index()), (EntryId::new(3 + RECOVERY_TERMS, 10), LogIndex(10)));
 
     let again =
@@ -151,6 +152,26 @@ fn everything_in_snapshot_and_log_survives_and_the_forced_configuration_is_in_fo
         .expect("another configuration");
     assert_eq!(other.snapshot.last, EntryId::new(3 + 2 * RECOVERY_TERMS, 11));
     assert_eq!(started(&mut log, &snapshots).1, EVERYTHING);
+}
+
+/// M16: whose logs are equal and who are forced to the same members go on together, all others apart.
+#[test]
+fn m16_survivors_are_of_one_epoch_only_if_they_were_recovered_to_the_same() {
+    let recovered = |members: &Configuration, more: u64| {
+        let (mut log, snapshots) = (MemoryLog::new(), MemorySnapshots::new(2));
+        fill(&mut log, &snapshots);
+        let entries = (10..10 + more).map(|index| command(3, index)).collect();
+        log.write(&[Write { id: WriteId(2), entries, ..Write::default() }]).expect("memory");
+        let mut log = log.clone();
+        let forced =
+            recover_cluster(&mut log, &snapshots, &mut Lines::default(), members).expect("recoverable");
+        forced.snapshot.configuration.epoch()
+    };
+    let one = recovered(&three(), 0);
+    assert_ne!(one, 0);
+    assert_eq!(one, recovered(&three(), 0), "the same log and the same members");
+    assert_ne!(one, recovered(&three(), 1), "another log");
+    assert_ne!(one, recovered(&alone(), 0), "other members");
 }
 
 #[test]
@@ -280,7 +301,7 @@ fn check_after_crash(fs: &MemoryFileSystem, place: &str) {
     let (mut log, snapshots) = stores();
     let (core, lines) = started(&mut log, &snapshots);
     assert_eq!(lines, EVERYTHING, "{place}");
-    assert_eq!(core.configuration(), &alone(), "{place}");
+    assert_eq!(core.configuration().servers(), alone().servers(), "{place}");
     assert_eq!(core.last(), EntryId::new(3 + RECOVERY_TERMS, 10), "{place}: recovered once, not twice");
 }
 

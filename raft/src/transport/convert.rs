@@ -7,8 +7,8 @@ use std::str;
 
 use bytes::{Bytes, BytesMut};
 use raft_types::{
-    Configuration, EntryId, LogIndex, NAME_BYTES_MAX, Server, ServerAddress, ServerId, Suffrage, Term,
-    is_plain_name,
+    Configuration, EntryId, Incarnation, LogIndex, NAME_BYTES_MAX, Server, ServerAddress, ServerId, Suffrage,
+    Term, is_plain_name,
 };
 
 use super::wire::{
@@ -17,7 +17,7 @@ use super::wire::{
     RequestFrame, RequestPreVoteRequest, RequestPreVoteResponse, RequestVoteRequest, RequestVoteResponse,
     ResponseBody, ResponseFrame, TimeFormat, TimeoutNowRequest, TimeoutNowResponse, Timestamp,
 };
-use crate::core::{Entry, EntryKind, Features, Peer, Request, Response, SnapshotMeta};
+use crate::core::{Entry, EntryKind, Features, Peer, Regard, Request, Response, SnapshotMeta};
 
 /// What hashicorp/raft answers to a version that it does not speak.
 const UNSUPPORTED_PROTOCOL: &str = "operation not supported with current protocol version";
@@ -54,6 +54,8 @@ pub(crate) enum Nonsense {
     Configuration(#[from] wire::MsgpackError),
     #[error("suffrage {0} is unknown")]
     Suffrage(i64),
+    #[error("this is server {here}, not {asked}")]
+    NotHere { asked: String, here: String },
     #[error("the answer comes from {found}, not from {asked}")]
     WrongServer { asked: String, found: String },
     #[error("{0}")]
@@ -98,12 +100,47 @@ impl Local {
     pub(crate) fn new(peer: &Peer) -> Self {
         let address = Bytes::copy_from_slice(peer.address.as_str().as_bytes());
         let id = Bytes::copy_from_slice(peer.id.as_str().as_bytes());
-        let header = Header { protocol_version: PROTOCOL_VERSION, id: Some(id), addr: Some(address.clone()) };
+        let header = Header {
+            protocol_version: PROTOCOL_VERSION,
+            id: Some(id),
+            addr: Some(address.clone()),
+            ..Header::default()
+        };
         Self { header, address }
     }
 
+    /// Lets a request pass unless it is for another server, whose address this one has now (catalogue M12).
+    pub(crate) fn check_target(&self, asked: Asked) -> Result<Asked, Nonsense> {
+        match (&asked.to, &self.header.id) {
+            (Some(to), Some(here)) if to != here => {
+                Err(Nonsense::NotHere { asked: printable(to), here: printable(here) })
+            }
+            _ => Ok(asked),
+        }
+    }
+
+    /// The same who says whom it means and what it takes that one for.
+    fn meaning(&self, to: &ServerId, regard: Regard) -> Self {
+        let to = Some(Bytes::copy_from_slice(to.as_str().as_bytes()));
+        let Regard { incarnation: Incarnation(incarnation), held: LogIndex(held), epoch } = regard;
+        let header = Header { to, incarnation, held, epoch, ..self.header.clone() };
+        Self { header, address: self.address.clone() }
+    }
+
+    /// Appends the frame of a request to a certain server.
+    pub(crate) fn encode_request_to(
+        &self,
+        to: &ServerId,
+        request: &Request,
+        regard: Regard,
+        format: TimeFormat,
+        out: &mut BytesMut,
+    ) {
+        self.meaning(to, regard).encode_request(request, format, out);
+    }
+
     /// Appends a request's frame.
-    pub(crate) fn encode_request(&self, request: &Request, format: TimeFormat, out: &mut BytesMut) {
+    fn encode_request(&self, request: &Request, format: TimeFormat, out: &mut BytesMut) {
         let frame = match request {
             Request::Append { term, prev, entries, commit } => {
                 return self.encode_append(*term, *prev, entries, *commit, format, out);
@@ -205,9 +242,10 @@ impl Local {
 
     /// The frame of a response. Like Go, answers to snapshots and TimeoutNow carry an empty header.
     pub(crate) fn response(&self, response: &Response) -> ResponseFrame {
-        let header = || self.header.clone();
+        let incarnation = response.incarnation().unwrap_or_default().0;
+        let header = || Header { incarnation, ..self.header.clone() };
         ResponseFrame::ok(match *response {
-            Response::Append { term, success, last_log, features } => {
+            Response::Append { term, success, last_log, features, .. } => {
                 ResponseBody::AppendEntries(AppendEntriesResponse {
                     header: header(),
                     term: term.0,
@@ -218,20 +256,20 @@ impl Local {
                     features: features.0,
                 })
             }
-            Response::Vote { term, granted } => ResponseBody::RequestVote(RequestVoteResponse {
+            Response::Vote { term, granted, .. } => ResponseBody::RequestVote(RequestVoteResponse {
                 header: header(),
                 term: term.0,
                 peers: None,
                 granted,
             }),
-            Response::PreVote { term, granted } => ResponseBody::RequestPreVote(RequestPreVoteResponse {
+            Response::PreVote { term, granted, .. } => ResponseBody::RequestPreVote(RequestPreVoteResponse {
                 header: header(),
                 term: term.0,
                 granted,
             }),
-            Response::InstallSnapshot { term, success } => {
+            Response::InstallSnapshot { term, success, .. } => {
                 ResponseBody::InstallSnapshot(InstallSnapshotResponse {
-                    header: Header::default(),
+                    header: Header { incarnation, ..Header::default() },
                     term: term.0,
                     success,
                 })
@@ -258,7 +296,8 @@ const fn entry_type(kind: &EntryKind) -> u8 {
 
 fn encode_configuration(configuration: &Configuration) -> Bytes {
     let outgoing = configuration.is_joint().then(|| encode_servers(configuration.outgoing()));
-    wire::Configuration { servers: Some(encode_servers(configuration.servers())), outgoing }.encode()
+    let servers = Some(encode_servers(configuration.servers()));
+    wire::Configuration { servers, outgoing, epoch: configuration.epoch() }.encode()
 }
 
 fn encode_servers(servers: &[Server]) -> Vec<wire::Server> {
@@ -270,22 +309,24 @@ fn encode_servers(servers: &[Server]) -> Vec<wire::Server> {
         },
         id: text(server.id.as_str()),
         address: text(server.address.as_str()),
+        incarnation: server.incarnation.0,
     };
     servers.iter().map(encode).collect()
 }
 
 fn decode_configuration(bytes: Bytes, limits: &Limits) -> Result<Configuration, Nonsense> {
-    let wire::Configuration { servers, outgoing } = wire::Configuration::decode(bytes, limits)?;
+    let wire::Configuration { servers, outgoing, epoch } = wire::Configuration::decode(bytes, limits)?;
     let decode =
         |list: Option<Vec<wire::Server>>| list.unwrap_or_default().iter().map(decode_server).collect();
     let servers: Result<_, Nonsense> = decode(servers);
-    Ok(Configuration::joint(servers?, decode(outgoing)?))
+    Ok(Configuration::joint(servers?, decode(outgoing)?).in_epoch(epoch))
 }
 
 fn decode_server(server: &wire::Server) -> Result<Server, Nonsense> {
     Ok(Server {
         id: name(&server.id, "a server's id")?.into(),
         address: name(&server.address, "a server's address")?.into(),
+        incarnation: Incarnation(server.incarnation),
         suffrage: match server.suffrage {
             0 => Suffrage::Voter,
             // A staging server does not vote; no released hashicorp/raft promotes one by itself.
@@ -310,6 +351,10 @@ fn decode_voters(bytes: Bytes, limits: &Limits) -> Result<Configuration, Nonsens
 pub(crate) struct Asked {
     pub(crate) from: Peer,
     pub(crate) request: Request,
+    /// The id of the server that is meant; Go servers do not say.
+    pub(crate) to: Option<Bytes>,
+    /// What that server is taken for.
+    pub(crate) regard: Option<Regard>,
 }
 
 /// What a request means.
@@ -317,6 +362,13 @@ pub(crate) struct Asked {
 /// The sender's id is the header's, or its address if that is empty (protocol version 2). Its address is the header's,
 /// or the older field beside it.
 pub(crate) fn read_request(frame: RequestFrame, limits: &Limits) -> Result<Asked, Nonsense> {
+    let header = frame.header();
+    let to = header.to.clone();
+    let regard = to.as_ref().map(|_| -> Result<_, Nonsense> {
+        let held = LogIndex(number(header.held, "last index held")?);
+        Ok(Regard { incarnation: Incarnation(header.incarnation), held, epoch: header.epoch })
+    });
+    let regard = regard.transpose()?;
     let (from, request) = match frame {
         RequestFrame::AppendEntries(request) if is_heartbeat(&request) => (
             sender(&request.header, request.leader.as_ref())?,
@@ -359,7 +411,7 @@ pub(crate) fn read_request(frame: RequestFrame, limits: &Limits) -> Result<Asked
             (sender(&request.header, None)?, Request::ReadIndex)
         }
     };
-    Ok(Asked { from, request })
+    Ok(Asked { from, request, to, regard })
 }
 
 /// hashicorp/raft's own rule. Such a request is answered whatever its version, and carries no commit index. A request
@@ -463,7 +515,12 @@ pub(crate) fn read_response(
         if let Some(term) = pre_vote
             && frame.error.windows(NO_PRE_VOTE.len()).any(|part| part == NO_PRE_VOTE)
         {
-            return Ok(Response::PreVote { term: Term(term.0.saturating_sub(1)), granted: true });
+            let incarnation = Incarnation::FOUNDER;
+            return Ok(Response::PreVote {
+                term: Term(term.0.saturating_sub(1)),
+                granted: true,
+                incarnation,
+            });
         }
         return Err(Nonsense::PeerError(printable(&frame.error)));
     }
@@ -472,16 +529,22 @@ pub(crate) fn read_response(
         ResponseBody::AppendEntries(body) => {
             let last_log = LogIndex(number(body.last_log, "last index")?);
             let (success, features) = (body.success, Features(body.features));
-            (body.header, Response::Append { term: term(body.term)?, success, last_log, features })
+            let incarnation = Incarnation(body.header.incarnation);
+            let term = term(body.term)?;
+            (body.header, Response::Append { term, success, last_log, features, incarnation })
         }
         ResponseBody::RequestVote(body) => {
-            (body.header, Response::Vote { term: term(body.term)?, granted: body.granted })
+            let incarnation = Incarnation(body.header.incarnation);
+            (body.header, Response::Vote { term: term(body.term)?, granted: body.granted, incarnation })
         }
         ResponseBody::RequestPreVote(body) => {
-            (body.header, Response::PreVote { term: term(body.term)?, granted: body.granted })
+            let incarnation = Incarnation(body.header.incarnation);
+            (body.header, Response::PreVote { term: term(body.term)?, granted: body.granted, incarnation })
         }
         ResponseBody::InstallSnapshot(body) => {
-            (body.header, Response::InstallSnapshot { term: term(body.term)?, success: body.success })
+            let incarnation = Incarnation(body.header.incarnation);
+            let (term, success) = (term(body.term)?, body.success);
+            (body.header, Response::InstallSnapshot { term, success, incarnation })
         }
         ResponseBody::TimeoutNow(body) => (body.header, Response::TimeoutNow),
         ResponseBody::ReadIndex(body) => {

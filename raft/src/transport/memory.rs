@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Inbox, Incoming, Responder, SendError, SnapshotState, Transport};
-use crate::core::{Peer, Request, Response, Sequence};
+use crate::core::{Peer, Regard, Request, Response, Sequence};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub struct MemoryNetwork {
 
 #[derive(Debug, Default)]
 struct State {
-    servers: BTreeMap<ServerAddress, Inbox>,
+    servers: BTreeMap<ServerAddress, (ServerId, Inbox)>,
     cut: BTreeSet<(ServerAddress, ServerAddress)>,
     weather: Option<Weather>,
 }
@@ -102,7 +102,8 @@ impl MemoryNetwork {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
-    fn inbox(&self, from: &ServerAddress, to: &ServerAddress) -> Result<Inbox, SendError> {
+    fn inbox(&self, from: &ServerAddress, peer: &Peer) -> Result<Inbox, SendError> {
+        let to = &peer.address;
         let state = self.lock();
         let cut = state.cut.contains(&(from.clone(), to.clone()));
         let unreachable =
@@ -110,11 +111,15 @@ impl MemoryNetwork {
         if cut {
             return Err(unreachable(io::ErrorKind::TimedOut));
         }
-        state.servers.get(to).cloned().ok_or_else(|| unreachable(io::ErrorKind::ConnectionRefused))
+        match state.servers.get(to) {
+            Some((id, inbox)) if *id == peer.id => Ok(inbox.clone()),
+            Some((id, _)) => Err(SendError::Refused(format!("this is server {id}, not {}", peer.id))),
+            None => Err(unreachable(io::ErrorKind::ConnectionRefused)),
+        }
     }
 
     fn put(&self, from: &ServerAddress, to: &Peer, incoming: Incoming) -> Result<(), SendError> {
-        let inbox = self.inbox(from, &to.address)?;
+        let inbox = self.inbox(from, to)?;
         inbox.try_send(incoming).map_err(|_| SendError::QueueFull { to: to.id.clone() })
     }
 
@@ -228,7 +233,7 @@ fn outcome(from: ServerId, sequence: Sequence, result: Result<Response, SendErro
 
 impl Transport for MemoryTransport {
     fn start(&self, local: Peer, inbox: Inbox) {
-        self.network.lock().servers.insert(self.address.clone(), inbox.clone());
+        self.network.lock().servers.insert(self.address.clone(), (local.id.clone(), inbox.clone()));
         *self.local.lock().expect("nothing panics while it holds the lock") = Some((local, inbox));
     }
 
@@ -236,16 +241,24 @@ impl Transport for MemoryTransport {
         self.address.clone()
     }
 
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         let is_append = matches!(request, Request::Append { .. });
         self.deliver(to, sequence, is_append, |from, responder| Incoming::Request {
             from,
             request,
+            regard: Some(regard),
             responder,
         });
     }
 
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, mut state: SnapshotState) {
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        mut state: SnapshotState,
+    ) {
         let Request::InstallSnapshot { meta, .. } = &request else { return };
         let meta = meta.clone();
         let (chunks, receiver) = mpsc::channel(4);
@@ -268,6 +281,7 @@ impl Transport for MemoryTransport {
         self.deliver(to, sequence, false, |from, responder| Incoming::Snapshot {
             from,
             request,
+            regard: Some(regard),
             meta,
             state: receiver,
             responder,

@@ -14,7 +14,7 @@ use std::io;
 use raft_types::{ServerAddress, ServerId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::{Peer, Request, Response, Sequence, SnapshotMeta};
+use crate::core::{Peer, Regard, Request, Response, Sequence, SnapshotMeta};
 
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use tcp::{TcpOptions, TcpTransport};
@@ -31,10 +31,19 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Sends a request. Exactly one [`Incoming::Response`] or [`Incoming::SendFailed`] follows within the transport's
     /// time limit. Append requests to one peer arrive in the order in which they were sent or not at all.
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request);
+    ///
+    /// `regard` goes with it. A process that has another id than `to` must not take the request (catalogue M12).
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard);
 
     /// Sends a snapshot and its state, of `meta.size` bytes. Answered like [`Transport::send`].
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, state: SnapshotState);
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        state: SnapshotState,
+    );
 
     /// Forgets connections to servers that are no longer members.
     fn retain(&self, members: &[ServerId]);
@@ -58,6 +67,8 @@ pub enum Incoming {
         from: Peer,
         /// What.
         request: Request,
+        /// What the sender takes this server for; `None` from a server of another kind.
+        regard: Option<Regard>,
         /// Where the answer goes.
         responder: Responder,
     },
@@ -67,6 +78,8 @@ pub enum Incoming {
         from: Peer,
         /// The leader's request; always [`Request::InstallSnapshot`].
         request: Request,
+        /// What the sender takes this server for; `None` from a server of another kind.
+        regard: Option<Regard>,
         /// What the snapshot stands for.
         meta: SnapshotMeta,
         /// The chunks of the state, `meta.size` bytes in all; an error or an early end means that the stream broke.

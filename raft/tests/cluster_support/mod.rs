@@ -60,8 +60,9 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
 }
 
+/// Servers that are named after their address are there already.
 pub(crate) fn address(id: &str) -> String {
-    format!("{id}:1")
+    if id.contains(':') { id.to_owned() } else { format!("{id}:1") }
 }
 
 impl Cluster {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft::core::{Entry, Peer, Request, Sequence, Write};
+use raft::core::{Entry, Peer, Regard, Request, Sequence, Write};
 use raft::storage::{CrashChoice, FileLog, Kept, LogStore, Recovered, StorageError, Torn};
 use raft::transport::{Inbox, MemoryTransport, SnapshotState, Transport};
 use raft::{Operation, ServerAddress, ServerId, SnapshotWriter, StateMachine};
@@ -153,14 +153,21 @@ impl Transport for Recorded {
         self.inner.local_address()
     }
 
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         self.note(to, sequence, &request);
-        self.inner.send(to, sequence, request);
+        self.inner.send(to, sequence, request, regard);
     }
 
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, state: SnapshotState) {
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        state: SnapshotState,
+    ) {
         self.note(to, sequence, &request);
-        self.inner.send_snapshot(to, sequence, request, state);
+        self.inner.send_snapshot(to, sequence, request, regard, state);
     }
 
     fn retain(&self, members: &[ServerId]) {

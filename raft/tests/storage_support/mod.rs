@@ -20,7 +20,8 @@ pub(crate) fn append(term: u64, indexes: std::ops::RangeInclusive<u64>, length: 
 }
 
 pub(crate) fn vote(term: u64, id: &str) -> Write {
-    let hard_state = HardState { term: Term(term), voted_for: Some(id.into()) };
+    let voted_for = Some(id.into());
+    let hard_state = HardState { term: Term(term), voted_for, ..HardState::default() };
     Write { hard_state: Some(hard_state), ..Write::default() }
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn script() -> Vec<Vec<Write>> {
         vec![append(1, 2..=4, 20)],
         vec![append(1, 5..=5, 700), append(1, 6..=9, 30)],
         vec![Write {
-            hard_state: Some(HardState { term: Term(2), voted_for: None }),
+            hard_state: Some(HardState { term: Term(2), ..HardState::default() }),
             ..append(2, 10..=14, 50)
         }],
         // Conflict over several segments, with a vote in the same sync.

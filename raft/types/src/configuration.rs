@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{ServerAddress, ServerId};
+use crate::{Incarnation, ServerAddress, ServerId};
 
 /// Whether a server counts towards quorums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,17 +22,26 @@ pub struct Server {
     pub address: ServerAddress,
     /// Whether it votes.
     pub suffrage: Suffrage,
+    /// Of a voter, the only incarnation that counts. Of a non-voter, other than [`Incarnation::FOUNDER`] if the leader is to
+    /// give it a vote as soon as it has answered and caught up.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Incarnation::is_founder"))]
+    pub incarnation: Incarnation,
 }
 
 impl Server {
     /// A voting member.
     pub fn voter(id: impl Into<ServerId>, address: impl Into<ServerAddress>) -> Self {
-        Self { id: id.into(), address: address.into(), suffrage: Suffrage::Voter }
+        Self {
+            id: id.into(),
+            address: address.into(),
+            suffrage: Suffrage::Voter,
+            incarnation: Incarnation::FOUNDER,
+        }
     }
 
     /// A member that does not vote.
     pub fn nonvoter(id: impl Into<ServerId>, address: impl Into<ServerAddress>) -> Self {
-        Self { id: id.into(), address: address.into(), suffrage: Suffrage::Nonvoter }
+        Self { suffrage: Suffrage::Nonvoter, ..Self::voter(id, address) }
     }
 }
 
@@ -47,19 +56,53 @@ pub struct Configuration {
     /// The members that are being left; empty unless joint.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     outgoing: Vec<Server>,
+    /// See [`Configuration::epoch`].
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "is_zero"))]
+    epoch: u64,
+}
+
+/// For serde alone.
+#[cfg(feature = "serde")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Configuration {
     /// Takes any list, also one that [`Configuration::validate`] refuses: decoders and tests need that.
     #[must_use]
     pub const fn new(servers: Vec<Server>) -> Self {
-        Self { servers, outgoing: Vec::new() }
+        Self { servers, outgoing: Vec::new(), epoch: 0 }
     }
 
     /// A joint configuration on the way from `outgoing` to `servers`; not joint if `outgoing` is empty.
     #[must_use]
     pub const fn joint(servers: Vec<Server>, outgoing: Vec<Server>) -> Self {
-        Self { servers, outgoing }
+        Self { servers, outgoing, epoch: 0 }
+    }
+
+    /// The same members in another epoch.
+    #[must_use]
+    pub const fn in_epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// Zero until the cluster is recovered by force, then a number that only those share who were recovered to the same
+    /// members from the same last entry. Servers of different epochs refuse each other.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The same with this in the place of the member of the same id; unchanged without one.
+    #[must_use]
+    pub fn with(&self, server: Server) -> Self {
+        let mut next = self.clone();
+        if let Some(member) = next.servers.iter_mut().find(|member| member.id == server.id) {
+            *member = server;
+        }
+        next
     }
 
     /// The members; while joint, the new ones.
@@ -83,7 +126,7 @@ impl Configuration {
     /// The configuration that a joint one leads to; itself otherwise.
     #[must_use]
     pub fn settled(&self) -> Self {
-        Self::new(self.servers.clone())
+        Self::new(self.servers.clone()).in_epoch(self.epoch)
     }
 
     /// Everybody who receives the log: the members and, while joint, those who are being left.
@@ -108,6 +151,20 @@ impl Configuration {
     #[must_use]
     pub fn is_voter(&self, id: &ServerId) -> bool {
         self.electorates().any(|set| set.iter().any(|s| s.id == *id && s.suffrage == Suffrage::Voter))
+    }
+
+    /// Whether this incarnation of a server votes, in either set while joint.
+    #[must_use]
+    pub fn is_voter_as(&self, id: &ServerId, incarnation: Incarnation) -> bool {
+        let is = |s: &Server| s.id == *id && s.suffrage == Suffrage::Voter && s.incarnation == incarnation;
+        self.electorates().any(|set| set.iter().any(is))
+    }
+
+    /// The one with this id as a voter, in either set while joint, or else as whatever member it is.
+    #[must_use]
+    pub fn voter_or_member(&self, id: &ServerId) -> Option<&Server> {
+        let mut all = self.electorates().flatten();
+        all.find(|s| s.id == *id && s.suffrage == Suffrage::Voter).or_else(|| self.server(id))
     }
 
     /// The sets of servers of which each must have a quorum of its voters: one, or two while joint.
@@ -234,6 +291,7 @@ impl Configuration {
             }
             (ConfigurationChange::DemoteVoter { .. }, Some(at)) => {
                 self.servers[at].suffrage = Suffrage::Nonvoter;
+                self.servers[at].incarnation = Incarnation::FOUNDER;
             }
             (ConfigurationChange::RemoveServer { .. }, Some(at)) => {
                 self.servers.remove(at);

@@ -57,6 +57,34 @@ string_id! {
     ServerAddress
 }
 
+/// One life of a server's data under its id. A server whose disk is lost begins another one, and what the former one
+/// voted and acknowledged does not bind it.
+///
+/// Only a server that came to a running cluster without a past has one of its own, drawn at random. Members that the cluster
+/// was founded with, and servers of other implementations, are all [`Incarnation::FOUNDER`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// Was there when the cluster was founded, or says nothing about it.
+    pub const FOUNDER: Self = Self(0);
+    /// Nobody: stands for the one that a member is still to show.
+    pub const AWAITED: Self = Self(u64::MAX);
+
+    /// Whether this is the founder's.
+    #[must_use]
+    pub const fn is_founder(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A term: Raft's logical time, at most one leader each (Raft paper, section 5.1). Zero is before the first election.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]

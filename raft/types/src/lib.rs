@@ -9,5 +9,5 @@ mod time;
 pub use configuration::{
     Configuration, ConfigurationChange, ConfigurationError, NAME_BYTES_MAX, Server, Suffrage, is_plain_name,
 };
-pub use ids::{EntryId, LogIndex, ServerAddress, ServerId, Term};
+pub use ids::{EntryId, Incarnation, LogIndex, ServerAddress, ServerId, Term};
 pub use time::Time;

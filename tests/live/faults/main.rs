@@ -7,5 +7,6 @@
 )]
 
 mod bad_input;
+mod hand;
 mod kill9;
 mod lifecycle;

@@ -30,6 +30,8 @@ pub(crate) struct Clients {
     ends: Instant,
     stop: AtomicBool,
     next_value: AtomicU64,
+    /// Reads with `consistent` that a server answered which follows a leader.
+    by_followers: AtomicU64,
     /// Counts the kills of each server, before each.
     pub(crate) lives: Vec<AtomicU64>,
     history: Mutex<Vec<Operation>>,
@@ -42,6 +44,8 @@ struct Got {
     not_applied: bool,
     /// `x-consul-index`; for one key that is there, the index of its last change.
     index: u64,
+    /// Milliseconds since who answered last heard a leader; 0 for the leader itself.
+    last_contact: u64,
     body: String,
 }
 
@@ -72,6 +76,7 @@ pub(crate) fn run(
         ends: began + Duration::from_secs(seconds),
         stop: AtomicBool::new(false),
         next_value: AtomicU64::new(1),
+        by_followers: AtomicU64::new(0),
         lives: cluster.agents.iter().map(|_| AtomicU64::new(0)).collect(),
         history: Mutex::new(Vec::new()),
     };
@@ -92,8 +97,11 @@ pub(crate) fn run(
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
     });
     Client::new(CLIENTS, seed, &shared).read_everywhere();
+    let by_followers = shared.by_followers.load(Ordering::Relaxed);
     let history = shared.history.into_inner().expect("no client panics");
     println!("{count} faults");
+    println!("{by_followers} linearizable reads answered by followers");
+    assert!(by_followers > 10, "followers answered too few reads to say anything");
     judge(&history);
     count
 }
@@ -186,10 +194,11 @@ impl<'a> Client<'a> {
         };
         let mut response: Response<ureq::Body> = answered?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let index = header("x-consul-index").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let number = |name| header(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let (index, last_contact) = (number("x-consul-index"), number("x-consul-lastcontact"));
         let not_applied = header(NOT_APPLIED).is_some();
         let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
-        Ok(Got { status: response.status().as_u16(), not_applied, index, body })
+        Ok(Got { status: response.status().as_u16(), not_applied, index, last_contact, body })
     }
 
     fn record(&self, key: Key, action: Action, invoked: u64, end: End) {
@@ -249,6 +258,7 @@ impl<'a> Client<'a> {
     }
 
     fn get(&mut self, server: usize, key: Key) -> bool {
+        // By default the leader reads; with `consistent` the server that is asked does, whoever leads.
         let query = if self.random.random_range(0..2) == 0 { "?raw" } else { "?raw&consistent" };
         let invoked = self.shared.now();
         let Ok(got) = self.send("GET", server, key, query, "") else { return false };
@@ -258,6 +268,9 @@ impl<'a> Client<'a> {
             _ => return false,
         };
         self.record(key, Action::Get, invoked, End::Answered(self.shared.now(), Answer::Found(found)));
+        if query == "?raw&consistent" && got.last_contact > 0 {
+            self.shared.by_followers.fetch_add(1, Ordering::Relaxed);
+        }
         self.seen.insert(key, (found, if found.is_some() { got.index } else { 0 }));
         true
     }

@@ -104,7 +104,8 @@ impl Commit {
             step.servers.iter().any(|server| {
                 let disk = &server.disk;
                 let stored = disk.newest().is_some_and(|snapshot| snapshot.meta.last >= last);
-                server.peer.id == *id && (stored || disk.log.holds(last))
+                // One whose disk is gone may have acknowledged it before.
+                server.peer.id == *id && (stored || disk.log.holds(last) || server.forgot)
             })
         };
         if !is_quorum(configuration, durable) {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use raft::core::Role;
-use raft::{EntryId, Term};
+use raft::{EntryId, Incarnation, Term};
 
 use super::{Step, Verdict};
 
 /// The newest match index of each leader and follower.
 #[derive(Debug, Default)]
 pub struct MatchGrows {
-    known: BTreeMap<(usize, usize), (Term, EntryId)>,
+    known: BTreeMap<(usize, usize), (Term, EntryId, Option<Incarnation>)>,
 }
 
 impl MatchGrows {
@@ -28,9 +28,10 @@ impl MatchGrows {
                 self.known.remove(&(node, other));
                 continue;
             };
-            let known = self.known.insert((node, other), (core.term(), view.matched));
-            if let Some((term, matched)) = known
+            let known = self.known.insert((node, other), (core.term(), view.matched, view.incarnation));
+            if let Some((term, matched, incarnation)) = known
                 && term == core.term()
+                && incarnation == view.incarnation
                 && matched.index > view.matched.index
             {
                 return Err(format!(

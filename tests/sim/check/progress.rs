@@ -23,6 +23,10 @@ pub fn stepped(step: &Step<'_>) -> Verdict {
         if disk.hard_state.term > core.term() || server.highest_term > core.term() {
             continue;
         }
+        // Of a life that is over it remembers what that one held.
+        if view.incarnation.is_some_and(|life| server.former.contains(&life)) {
+            continue;
+        }
         let stored = disk.newest().map_or(raft::LogIndex::ZERO, |snapshot| snapshot.meta.last.index);
         let durable = disk.log.last().index.max(stored);
         if view.matched.index > durable {

@@ -49,7 +49,7 @@ impl Asked {
         now: Time,
         election_timeout: std::time::Duration,
     ) -> Option<Self> {
-        let Input::Request { from, request, reply } = input else { return None };
+        let Input::Request { from, request, reply, .. } = input else { return None };
         if core.next_wake() <= now {
             return None;
         }

@@ -156,7 +156,7 @@ pub fn heard(input: &Input) -> Heard {
             }
         }
         Input::Response { from, response, .. } => match response {
-            Response::Vote { term, granted: true } => Heard::Vote { voter: node_of(from), term: *term },
+            Response::Vote { term, granted: true, .. } => Heard::Vote { voter: node_of(from), term: *term },
             other => other.term().map_or(Heard::Nothing, Heard::Term),
         },
         Input::Bootstrap { configuration, .. } => Heard::Bootstrap(members_of(configuration)),

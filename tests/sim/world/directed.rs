@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use raft::core::{Input, RaftCore, ReplyToken, Request, Role, Sequence};
+use raft::Suffrage;
+use raft::core::{Input, RaftCore, Regard, ReplyToken, Request, Role, Sequence};
 
 use super::World;
 use crate::check::liveness;
 use crate::options::Options;
+use crate::pilot::Flight;
 use crate::server::Received;
 
 impl World {
@@ -19,6 +21,40 @@ impl World {
         let mut world = Self::new(Options::calm(voters, spares));
         world.leader();
         world
+    }
+
+    /// A calm cluster with autopilot, set up as `change` says.
+    ///
+    /// # Panics
+    /// If there is no leader within a few election timeouts.
+    #[must_use]
+    pub fn flown(voters: usize, spares: usize, change: impl FnOnce(&mut Flight)) -> Self {
+        let mut flight = Flight::calm();
+        change(&mut flight);
+        let options = Options { autopilot: Some(flight), files: false, ..Options::calm(voters, spares) };
+        let mut world = Self::new(options);
+        world.leader();
+        world
+    }
+
+    /// Whether the leader's configuration has this server as a voter; false without a leader.
+    #[must_use]
+    pub fn votes(&self, node: usize) -> bool {
+        self.member(node) == Some(Suffrage::Voter)
+    }
+
+    /// What this server is in the leader's configuration.
+    #[must_use]
+    pub fn member(&self, node: usize) -> Option<Suffrage> {
+        let leader = liveness::ready_leader(&self.servers)?;
+        let core = self.servers[leader].core.as_ref()?;
+        core.configuration().server(self.servers[node].id()).map(|server| server.suffrage)
+    }
+
+    /// How often this was counted.
+    #[must_use]
+    pub fn count(&self, what: &str) -> u64 {
+        self.coverage.get(what).copied().unwrap_or_default()
     }
 
     /// The leader, waiting for one if there is none.
@@ -83,17 +119,27 @@ impl World {
 
     /// Hands a server a request that nobody sent, in the name of another.
     pub fn inject(&mut self, from: usize, to: usize, request: Request) {
+        self.inject_as(from, to, request, None);
+    }
+
+    /// The same, from a server that says what it takes the receiver for.
+    pub fn inject_as(&mut self, from: usize, to: usize, request: Request, regard: Option<Regard>) {
         if !matches!(request, Request::TimeoutNow { .. }) {
             // The specification knows only what servers say.
             self.specification.stop();
         }
         self.next_token += 1;
         let reply = ReplyToken(self.next_token);
-        let received =
-            Received { from, epoch: u64::MAX, sequence: Sequence(u64::MAX), request: request.clone() };
+        let received = Received {
+            from,
+            epoch: u64::MAX,
+            sequence: Sequence(u64::MAX),
+            request: request.clone(),
+            regard,
+        };
         let from = self.servers[from].peer.clone();
         self.servers[to].received.insert(reply, received);
-        self.step(to, Input::Request { from, request, reply });
+        self.step(to, Input::Request { from, request, reply, regard });
     }
 
     /// Lets everything arrive that was kept back, however old it is by now.

@@ -15,6 +15,7 @@ impl World {
     /// Chooses what stays broken when the faults end: nothing; a voter, the leader if the others can do without it, which
     /// stays dead; or as many as a quorum can do without, each of them dead, cut off, deaf or mute.
     pub(super) fn choose_ending(&mut self) {
+        self.note_mended();
         if self.options.autopilot.is_some() {
             return;
         }

@@ -76,6 +76,9 @@ impl World {
             }
             mine.left.extend(&theirs.left);
         }
+        for about in mine.heard.keys() {
+            mine.met.entry(*about).or_insert(now);
+        }
         self.fleet.gossip.insert(node, mine);
     }
 
@@ -110,6 +113,7 @@ impl World {
         let status = |about: usize| match (gossip.heard.get(&about), rumour(about)) {
             (_, Some(said)) => said,
             (None, None) => None,
+            (Some(_), None) if gossip.met.get(&about).is_none_or(|met| *met > at) => None,
             (Some(_), None) if gossip.left.contains(&about) => Some(NodeStatus::Left),
             (Some(heard), None) if at.since(*heard) > flight.suspicion => Some(NodeStatus::Failed),
             (Some(_), None) => Some(NodeStatus::Alive),
@@ -119,7 +123,7 @@ impl World {
             let mut known = KnownServer::alive(peer.id.clone(), peer.address.clone());
             known.node_status = status(about)?;
             if flight.policy.is_replica(about) {
-                known.meta.insert("read_replica".to_owned(), "true".to_owned());
+                known.meta = std::sync::Arc::new([("read_replica".to_owned(), "true".to_owned())].into());
             }
             Some(known)
         });
@@ -131,6 +135,7 @@ impl World {
         let about = self.servers.iter().position(|server| server.id() == id);
         if let (Some(gossip), Some(about)) = (self.fleet.gossip.get_mut(&node), about) {
             gossip.heard.remove(&about);
+            gossip.met.remove(&about);
             gossip.left.remove(&about);
         }
     }
@@ -188,7 +193,9 @@ impl World {
     }
 
     pub(super) fn go_down(&mut self, node: usize, lasts: Duration) {
-        if !self.faults || !self.servers[node].is_up() {
+        // In a directed scenario only what it says happens, and there are no other faults.
+        let directed = self.options.fault_every.is_zero();
+        if (!self.faults && !directed) || !self.servers[node].is_up() {
             return;
         }
         self.crash(node);
@@ -296,6 +303,10 @@ impl World {
     fn lose_for_good(&mut self, node: usize) {
         if self.is_quiet() && self.survives_without(&BTreeSet::from([node])) {
             self.retire(node);
+            if chance(&mut self.fleet.random, 200) {
+                // Nobody's application can tell what became of it.
+                self.rumour(None, node, Some(NodeStatus::Unknown), Duration::from_secs(10));
+            }
             if self.servers.len() < SERVERS_MAX {
                 let after = between(&mut self.fleet.random, Duration::ZERO, Duration::from_secs(3));
                 self.schedule(after, Event::Flying(Box::new(Flying::Spawn)));
@@ -403,7 +414,10 @@ impl World {
         let mut about = random.random_range(0..self.servers.len());
         match random.random_range(0..100) {
             0..=24 => about = node,
-            25..=64 => about = self.fleet.gone.last().copied().unwrap_or(about),
+            25..=64 => {
+                let gone: Vec<usize> = self.fleet.gone.iter().copied().collect();
+                about = if gone.is_empty() { about } else { gone[random.random_range(0..gone.len())] };
+            }
             _ => {}
         }
         let dice = random.random_range(0..100);
@@ -456,7 +470,7 @@ impl World {
     pub fn settle_fleet(&mut self) {
         let Some(flight) = self.options.autopilot.clone() else { return };
         let election = liveness::patience(&self.options, &self.servers);
-        let wait = flight.config.server_stabilization_time * 2 + flight.reconcile * 3 + flight.suspicion;
+        let wait = flight.patience();
         let changes = u32::try_from(self.servers.len() * 2 + 4).unwrap_or(u32::MAX);
         let limit = election * 2 + wait * changes;
         let began = self.now;
@@ -466,7 +480,8 @@ impl World {
                 last = Err("nobody leads".to_owned());
                 return false;
             };
-            last = goal::reached(&flight, &world.fleet, &world.servers, leader);
+            let size = world.pilot(leader).and_then(|pilot| pilot.state.stable_size);
+            last = goal::reached(&flight, &world.fleet, &world.servers, leader, size);
             last.is_ok()
         });
         if self.failure.is_some() {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use autopilot::core::{AddPlan, Mode, Run, everybody_answered, expected, plan_add, with_mutant};
+use autopilot::core::{AddPlan, Gathered, Mode, Run, everybody_answered, expected, plan_add, with_mutant};
 use autopilot::{
-    Capabilities, ClusterError, ClusterView, Inputs, NodeStatus, Plan, PlannedStep, Round, ServerId,
-    ServerStats, State, Step, Verdict as Decided,
+    Actor, Capabilities, ClusterError, ClusterView, Hand, Inputs, NodeStatus, Performed, Plan, PlannedStep,
+    Round, ServerId, ServerStats, State, Step, Verdict as Decided,
 };
 use raft::core::{Outcome, RaftCore, Refusal, RequestId, Role};
 use raft::{ConfigurationChange, LogIndex};
@@ -22,6 +22,9 @@ use crate::workload::Asked;
 /// How long a first look waits for the voters' first answers, and how often it looks for them, as the driver does.
 const FIRST_CONTACT_WAIT: Duration = Duration::from_millis(400);
 const FIRST_CONTACT_PAUSE: Duration = Duration::from_millis(20);
+/// What the engine can do: everything.
+const CAPABILITIES: Capabilities =
+    Capabilities { nonvoters: true, demotion: true, transfer: true, compare_and_set: true, atomic: true };
 /// How late a supervisor hears of leadership, at most.
 const SUPERVISOR_LAG: Duration = Duration::from_millis(3);
 
@@ -145,6 +148,12 @@ impl World {
             configuration_committed: core.configuration_index() <= core.commit_index(),
             last: core.last(),
             stats: others.chain(own).collect(),
+            installing: core
+                .configuration()
+                .everyone()
+                .filter(|member| core.follower(&member.id).is_some_and(|seen| seen.snapshotting))
+                .map(|member| member.id.clone())
+                .collect(),
         })
     }
 
@@ -187,15 +196,24 @@ impl World {
         pilot.watch.answered = known.is_ok();
         let (inputs, round) = with_mutant(mutant, || {
             pilot.run.heard(at, Some(config), known);
-            let inputs = pilot.run.inputs(at, mode, view, Capabilities::default(), fetched, enabled);
+            let gathered = Gathered {
+                view,
+                capabilities: CAPABILITIES,
+                fetched,
+                witnesses: BTreeMap::new(),
+                hand: Hand::default(),
+                reconciliation_enabled: enabled,
+            };
+            let inputs = pilot.run.inputs(at, mode, gathered);
             let round = Round::run(&inputs, &*promoter);
             (inputs, round)
         });
         if pilot.looks == 0 && local < pilot.first_deadline && !everybody_answered(&round.state) {
+            pilot.run.memory = inputs.memory;
             return self.fly_after(FIRST_CONTACT_PAUSE, Flying::Look { node, pilot: number, refresh: true });
         }
         pilot.looks += 1;
-        with_mutant(mutant, || pilot.run.looked(&round));
+        pilot.run.memory = round.memory.clone();
         if mode != Mode::Watch {
             pilot.run.reconciled(local);
         }
@@ -264,20 +282,25 @@ impl World {
             return self.idle(node, number);
         }
         let decided_on = plan.configuration_index;
-        let expected = with_mutant(mutant, || expected(decided_on, Capabilities::default()));
+        let expected = with_mutant(mutant, || expected(decided_on, CAPABILITIES));
         let step = planned.step.clone();
         if self.engine_refuses(step.id()) {
             let refused = Outcome::Refused(Refusal::StorageFailed);
             return self.finish(node, Some(&step), &refused);
         }
-        let change = step.change();
+        let mut changes = step.changes();
         let before =
             self.servers[node].core.as_ref().map(|core| (Engine::of(core), core.configuration().clone()));
         let Some((engine, configuration)) = before else { return };
         let handing_over = self.workload.hands_over(node);
-        let request = match change {
-            Some(change) => self.change_expecting(node, change, expected),
-            None => {
+        let request = match (changes.len(), changes.pop()) {
+            (1, Some(change)) => self.change_expecting(node, change, expected),
+            (_, Some(last)) => {
+                changes.push(last);
+                let input = |request| raft::core::Input::ChangeMembership { request, changes, expected };
+                self.ask(node, Asked::Change, input)
+            }
+            (_, None) => {
                 let to = self.servers.iter().position(|server| server.peer.id == *step.id());
                 self.transfer(node, to)
             }
@@ -342,9 +365,24 @@ impl World {
             });
             return self.refresh_or_idle(node, number, failure.is_none());
         };
-        with_mutant(mutant, || pilot.run.performed(local, step, failure.as_ref()));
-        let waits =
-            matches!(failure, Some(ClusterError::Refused { .. } | ClusterError::OutcomeUnknown { .. }));
+        match (&failure, pilot.plan.step.as_ref().map(|planned| &planned.reason)) {
+            (Some(error), _) => with_mutant(mutant, || pilot.run.failed(local, step, error)),
+            (None, Some(why)) => {
+                let (term, by) = (pilot.run.term(), &Actor::AUTOPILOT);
+                let how = Performed { at: local, term, by, why, index: None, incarnation: None };
+                pilot.run.performed(step, &how);
+            }
+            (None, None) => {}
+        }
+        let waits = !matches!(
+            failure,
+            Some(
+                ClusterError::NotLeader { .. }
+                    | ClusterError::NotReady
+                    | ClusterError::ChangeInProgress { .. }
+                    | ClusterError::ConfigurationMoved { .. }
+            )
+        );
         match failure {
             None => pilot.watch.failed = None,
             Some(_) if waits => pilot.watch.failed = Some((step.clone(), local + cool_down)),
@@ -357,7 +395,9 @@ impl World {
                 "autopilot: removals of failed servers"
             }
             (None, Step::Remove { .. }) => "autopilot: removals of stale servers",
-            (None, _) => "autopilot: other steps",
+            (None, Step::Swap { class: Some(_), .. }) => "autopilot: swaps for dead voters",
+            (None, Step::Swap { .. }) => "autopilot: swaps for voters that stay",
+            (None, Step::Transfer { .. }) => "autopilot: transfers",
             (Some(ClusterError::OutcomeUnknown { .. }), _) => "autopilot: steps of unknown outcome",
             (Some(ClusterError::ConfigurationMoved { .. }), _) => {
                 "autopilot: steps decided on another configuration"
@@ -365,7 +405,7 @@ impl World {
             (Some(_), _) => "autopilot: steps refused by the engine",
         });
         if failure.is_none()
-            && let Step::Remove { id, class } = step
+            && let Step::Remove { id, class } | Step::Swap { out: id, class: Some(class), .. } = step
             && class.is_failed()
         {
             self.forget_in_gossip(node, id);
@@ -442,9 +482,10 @@ impl World {
         }
         let mut stats = self.view(node).map(|view| view.stats).unwrap_or_default();
         let ills = self.fleet.ills.get(&node).copied().unwrap_or_default();
-        let lost = if ills.blind_until > self.now { 700 } else { 0 };
-        let random = &mut self.fleet.random;
-        stats.retain(|_, _| lost == 0 || !chance(random, lost));
+        if ills.blind_until > self.now {
+            let (random, measured) = (&mut self.fleet.random, self.fleet.measured_by_chance);
+            stats.retain(|_, _| chance(random, measured));
+        }
         Some(stats)
     }
 
@@ -462,12 +503,12 @@ impl World {
         let configuration = core.configuration();
         let alive = configuration.voters().filter(|voter| up(&voter.id)).count();
         let quorum = alive >= configuration.quorum();
-        let removed_alive = matches!(step, Step::Remove { id, .. } if up(id));
+        let removed_alive = step.loser().is_some_and(up);
         if !quorum {
             self.cover("autopilot: changes while fewer voters than a quorum were really up");
         }
         if removed_alive {
-            self.cover("autopilot: removals of servers that were up again, or leaving");
+            self.cover("autopilot: votes taken from servers that were up");
         }
     }
 }
@@ -486,6 +527,7 @@ fn failure(outcome: &Outcome) -> Option<ClusterError> {
         Refusal::LeadershipLost | Refusal::TransferFailed => {
             ClusterError::OutcomeUnknown { reason: refusal.to_string() }
         }
+        Refusal::NotSpoken { .. } => ClusterError::Unsupported { what: "change several members at once" },
         other => ClusterError::Refused { reason: other.to_string() },
     })
 }

@@ -31,9 +31,9 @@ impl World {
     /// should be taken away.
     pub(crate) fn is_replacing(&self) -> bool {
         let rotten = |disk: &Disk| disk.files.as_ref().is_some_and(Files::is_rotten);
-        self.servers
-            .iter()
-            .any(|server| (server.lost && !server.replaced) || (!server.lost && rotten(&server.disk)))
+        self.servers.iter().any(|server| {
+            (server.lost && !server.replaced) || server.forgot || (!server.lost && rotten(&server.disk))
+        })
     }
 
     /// Whether the cluster stays able to work if these servers never come back: in every configuration that any
@@ -56,6 +56,7 @@ impl World {
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         begun
             && !changing
+            && self.others_count(node)
             && !self.is_replacing()
             && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::LogIndex;
-use raft::core::{Effect, Entry, EntryKind, Input, Peer, ReplyToken, Request, Response, SnapshotMeta, Write};
+use raft::core::{
+    Effect, Entry, EntryKind, Input, Peer, Regard, ReplyToken, Request, Response, SnapshotMeta, Write,
+};
 
 use super::{Event, World};
 use crate::check::contact::Sent;
@@ -18,7 +20,7 @@ impl World {
     pub(super) fn perform(&mut self, node: usize, before: Seen, effect: Effect) {
         match effect {
             Effect::Persist(write) => self.persist(node, before, write),
-            Effect::Send { to, sequence, request } => self.send(node, &to, sequence, request),
+            Effect::Send { to, sequence, request, regard } => self.send(node, &to, sequence, request, regard),
             Effect::Respond { reply, response } => self.respond(node, before, reply, response),
             Effect::Ignore { reply } => {
                 // The asker hears nothing and gives up in its own time.
@@ -80,9 +82,16 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence, mut request: Request) {
+    fn send(
+        &mut self,
+        node: usize,
+        to: &Peer,
+        sequence: raft::core::Sequence,
+        mut request: Request,
+        regard: Regard,
+    ) {
         let Some(target) = self.servers.iter().position(|server| server.peer == *to) else {
-            return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
+            return self.miss(node, to, sequence);
         };
         if let Some(term) = request.term()
             && !matches!(request, Request::PreVote { .. })
@@ -128,15 +137,38 @@ impl World {
             alter(&mut request);
         }
         if self.hold.as_mut().is_some_and(|hold| hold(node, target, &request)) {
-            let received = Box::new(Received { from: node, epoch, sequence, request });
+            let received = Box::new(Received { from: node, epoch, sequence, request, regard: Some(regard) });
             self.held.push(Event::Deliver { node: target, received, snapshot: snapshot.map(Box::new) });
             return;
         }
         for delay in self.network.route(node, target) {
-            let received = Box::new(Received { from: node, epoch, sequence, request: request.clone() });
+            let received = Box::new(Received {
+                from: node,
+                epoch,
+                sequence,
+                request: request.clone(),
+                regard: Some(regard),
+            });
             let snapshot = snapshot.clone().map(Box::new);
             self.schedule(delay, Event::Deliver { node: target, received, snapshot });
         }
+    }
+
+    /// Nobody of that id is at that address: whoever is there refuses, or nobody answers (M12).
+    fn miss(&mut self, node: usize, to: &Peer, sequence: raft::core::Sequence) {
+        if !self.servers.iter().any(|server| server.peer.id == to.id) {
+            return self.judge("addresses", Err(format!("{} sends to {to:?}", self.servers[node].peer.id)));
+        }
+        let taken = self.servers.iter().position(|server| server.peer.address == to.address);
+        self.cover(if taken.is_some() {
+            "requests refused by another server"
+        } else {
+            "requests to an old address"
+        });
+        let epoch = self.servers[node].epoch;
+        self.servers[node].sent.insert(sequence, taken.unwrap_or(node));
+        let after = if taken.is_some() { 2 * self.options.delay.1 } else { self.options.request_timeout };
+        self.schedule(after, Event::GiveUp { node, epoch, sequence });
     }
 
     fn promise(&mut self, node: usize, term: raft::Term) {
@@ -165,7 +197,8 @@ impl World {
         let server = &self.servers[node];
         let verdict = acks_durable::answers(server, before.term, &received, &response);
         self.judge("acks_durable", verdict);
-        if let (Request::Vote { .. }, Response::Vote { term, granted: true }) = (&received.request, &response)
+        if let (Request::Vote { .. }, Response::Vote { term, granted: true, .. }) =
+            (&received.request, &response)
         {
             let server = &self.servers[node];
             let candidate = &self.servers[received.from].peer.id;
@@ -195,12 +228,13 @@ impl World {
 
     fn forge(&mut self, response: Response) -> Response {
         match (self.options.mutant, response) {
-            (Some(Mutant::GrantForged), Response::Vote { term, granted: false }) => {
-                Response::Vote { term, granted: true }
+            (Some(Mutant::GrantForged), Response::Vote { term, granted: false, incarnation }) => {
+                Response::Vote { term, granted: true, incarnation }
             }
-            (Some(Mutant::AckForged), Response::Append { term, success: false, last_log, features }) => {
-                Response::Append { term, success: true, last_log, features }
-            }
+            (
+                Some(Mutant::AckForged),
+                Response::Append { success: false, term, last_log, features, incarnation },
+            ) => Response::Append { success: true, term, last_log, features, incarnation },
             (_, response) => response,
         }
     }

@@ -5,11 +5,14 @@ use std::fmt::Write;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::autopilot_ask;
+use super::autopilot_hand::{DrainArgs, MaintenanceArgs, OrderArgs, StopArgs};
 use super::client::{Client, Method, Request};
 use super::render::{Cell, Palette, Table, clean, json};
 use super::wire::{AutopilotState, Health, ServerState, Zone};
-use super::{ClientArgs, Format, FormatArgs, Outcome, VerbError, duration};
+use super::{
+    ClientArgs, Format, FormatArgs, Outcome, VerbError, autopilot_ask, autopilot_events, autopilot_hand,
+    duration,
+};
 
 /// `operator autopilot`.
 #[derive(Debug, Clone, Subcommand)]
@@ -66,6 +69,72 @@ pub(crate) enum AutopilotVerb {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Show what autopilot did and saw since its leader leads, and who ordered what
+    Events(autopilot_events::EventsArgs),
+    /// Show the orders that stand
+    Orders {
+        #[command(flatten)]
+        format: FormatArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Give a server neither a vote nor leadership until uncordoned; it keeps what it has
+    Cordon {
+        /// Its id or name
+        server: String,
+        #[command(flatten)]
+        order: OrderArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Lift cordon and drain: the server may vote and lead again
+    Uncordon {
+        /// Its id or name
+        server: String,
+        #[command(flatten)]
+        order: OrderArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Take leadership and then the vote from a server, as soon as each is safe, and wait until it may be stopped
+    Drain(DrainArgs),
+    /// Let autopilot change nothing by itself for a while; requests are served
+    Pause {
+        /// How long; at most 365 days
+        #[arg(long = "for", value_name = "DURATION", default_value = "30m", value_parser = duration::checked)]
+        lasts: String,
+        #[command(flatten)]
+        order: OrderArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// End a pause
+    Resume {
+        #[command(flatten)]
+        order: OrderArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Set a time in which what happens to a server, or to everything, is no reason to change anything
+    Maintenance(MaintenanceArgs),
+    /// Say whether a server may be stopped now: ends with 0 if so, with 1 if not
+    SafeToStop(StopArgs),
+    /// Show who was removed, by whom and why
+    Tombstones {
+        #[command(flatten)]
+        format: FormatArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Let a removed server back in without a new start
+    Readmit {
+        /// Its id or name
+        server: String,
+        #[command(flatten)]
+        order: OrderArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Decide recorded rounds again under another configuration; ends with 2 if one would have acted differently
     Replay(autopilot_ask::ReplayArgs),
 }
@@ -98,6 +167,30 @@ pub(crate) struct ConfigChanges {
     /// Metadata key that names a server's version for upgrade migration; empty for the server's own version
     #[arg(long, value_name = "KEY")]
     upgrade_version_tag: Option<String>,
+    /// Any keys at once, the groups Health, Removal and Changes among them, as a JSON object or @FILE:
+    /// '{"Removal": {"Budget": 2}}'
+    #[arg(long, value_name = "OBJECT", value_parser = json_object)]
+    json: Option<Map<String, Value>>,
+}
+
+fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+    let read = text
+        .strip_prefix('@')
+        .map(|file| std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}")));
+    let text = read.transpose()?.unwrap_or_else(|| text.to_owned());
+    serde_json::from_str(&text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// Lays changes over a configuration: objects key by key, anything else as a whole.
+fn overlay(config: &mut Map<String, Value>, changes: Map<String, Value>) {
+    for (name, change) in changes {
+        match (config.get_mut(&name), change) {
+            (Some(Value::Object(group)), Value::Object(change)) => overlay(group, change),
+            (_, change) => {
+                config.insert(name, change);
+            }
+        }
+    }
 }
 
 impl ConfigChanges {
@@ -130,6 +223,27 @@ pub(crate) fn run(verb: &AutopilotVerb, palette: Palette) -> Result<Outcome, Ver
         AutopilotVerb::Plan { format, client } => autopilot_ask::plan(&client.client()?, format.format),
         AutopilotVerb::Apply { file, client } => autopilot_ask::apply(&client.client()?, file),
         AutopilotVerb::Replay(args) => autopilot_ask::replay_file(args),
+        AutopilotVerb::Events(args) => autopilot_events::events(args),
+        AutopilotVerb::Orders { format, client } => autopilot_hand::orders(&client.client()?, format.format),
+        AutopilotVerb::Cordon { server, order, client } => {
+            autopilot_hand::cordon(&client.client()?, server, order)
+        }
+        AutopilotVerb::Uncordon { server, order, client } => {
+            autopilot_hand::uncordon(&client.client()?, server, order)
+        }
+        AutopilotVerb::Drain(args) => autopilot_hand::drain(args),
+        AutopilotVerb::Pause { lasts, order, client } => {
+            autopilot_hand::pause(&client.client()?, lasts, order)
+        }
+        AutopilotVerb::Resume { order, client } => autopilot_hand::resume(&client.client()?, order),
+        AutopilotVerb::Maintenance(args) => autopilot_hand::maintenance(args),
+        AutopilotVerb::SafeToStop(args) => autopilot_hand::safe_to_stop(args),
+        AutopilotVerb::Tombstones { format, client } => {
+            autopilot_hand::tombstones(&client.client()?, format.format, palette)
+        }
+        AutopilotVerb::Readmit { server, order, client } => {
+            autopilot_hand::readmit(&client.client()?, server, order)
+        }
     }
 }
 
@@ -163,6 +277,13 @@ fn get_config(client: &Client, format: Format) -> Result<Outcome, VerbError> {
         }
         .expect("writing to a String cannot fail");
     }
+    for group in ["Health", "Removal", "Changes"] {
+        let keys = config.get(group).and_then(Value::as_object).into_iter().flatten();
+        for (name, value) in keys {
+            let value = value.as_str().map_or_else(|| value.to_string(), clean);
+            writeln!(text, "{group}.{} = {value}", clean(name)).expect("writing to a String cannot fail");
+        }
+    }
     Ok(Outcome::text(text))
 }
 
@@ -170,6 +291,7 @@ fn get_config(client: &Client, format: Format) -> Result<Outcome, VerbError> {
 fn set_config(client: &Client, changes: &ConfigChanges) -> Result<Outcome, VerbError> {
     let mut config: Map<String, Value> = client.json(&configuration_request())?;
     let read_at = config.get("ModifyIndex").and_then(Value::as_u64).unwrap_or(0);
+    overlay(&mut config, changes.json.clone().unwrap_or_default());
     config.extend(changes.values().into_iter().map(|(name, value)| (name.to_owned(), value)));
     let request = Request::new(Method::Put, "/operator/autopilot/configuration")
         .parameter("cas", Some(read_at))
@@ -226,10 +348,27 @@ fn state_text(state: &AutopilotState) -> String {
     block.field(0, HEADER_WIDTH, "Healthy", &state.healthy);
     block.field(0, HEADER_WIDTH, "Failure Tolerance", &state.failure_tolerance);
     block.field(0, HEADER_WIDTH, "Optimistic Failure Tolerance", &state.optimistic_failure_tolerance);
+    if let Some(domains) = &state.domain_tolerance {
+        let range = match domains.worst == domains.best {
+            true => domains.worst.to_string(),
+            false => format!("{} to {}, by which ones", domains.worst, domains.best),
+        };
+        block.field(0, HEADER_WIDTH, "Failure Domains To Lose", &range);
+    }
     block.field(0, HEADER_WIDTH, "Leader", &state.leader);
     block.list(0, "Voters:", &state.voters);
     if !state.read_replicas.is_empty() {
         block.list(0, "Read Replicas:", &state.read_replicas);
+    }
+    if let Some(domains) = &state.domain_tolerance {
+        block.heading(0, "Failure Domains:");
+        for (name, domain) in &domains.domains {
+            let (healthy, voters) = (domain.healthy_voters, domain.voters);
+            let lost = if domain.expendable { "may be lost" } else { "must not be lost" };
+            let spares = domain.standbys;
+            let line = format!("{name}: {healthy} of {voters} voters healthy, {spares} standing by; {lost}");
+            block.heading(3, &line);
+        }
     }
     if !state.redundancy_zones.is_empty() {
         block.heading(0, "Redundancy Zones:");
@@ -285,6 +424,9 @@ fn server_text(block: &mut Block, id: &str, server: &ServerState) {
     field("Healthy", &server.healthy);
     for reason in &server.reasons {
         field("Unhealthy", &reason.sentence());
+    }
+    for doubt in &server.doubts {
+        field("Doubtful", &doubt.sentence());
     }
     field("Last Contact", &server.last_contact);
     field("Last Term", &server.last_term);

@@ -11,8 +11,11 @@ fn text(outcome: &Outcome) -> &str {
     std::str::from_utf8(&outcome.out).expect("text")
 }
 
+/// A failed voter under the plain rules, by which it goes at once.
 fn night() -> Situation {
-    Situation::new("n1").voter("n2").voter("n3").failed("n3")
+    let mut situation = Situation::new("n1").voter("n2").voter("n3").failed("n3");
+    situation.inputs.config = Some(Config::reference());
+    situation
 }
 
 #[test]

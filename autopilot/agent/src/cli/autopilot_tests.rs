@@ -7,7 +7,8 @@ use super::*;
 
 const CONFIG: &str = r#"{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250,
     "MinQuorum":0,"ServerStabilizationTime":"10s","RedundancyZoneTag":"zone","DisableUpgradeMigration":false,
-    "UpgradeVersionTag":"","CreateIndex":4,"ModifyIndex":12,"Future":{"Kept":true}}"#;
+    "UpgradeVersionTag":"","Removal":{"Budget":5,"VoterAfter":null,"Window":"10m0s"},"CreateIndex":4,"ModifyIndex":12,
+    "Future":{"Kept":true}}"#;
 
 const STATE: &str = r#"{"Healthy":true,"FailureTolerance":0,"OptimisticFailureTolerance":1,"Leader":"id-1",
     "Voters":["id-1"],"ReadReplicas":["id-3"],
@@ -53,6 +54,9 @@ ServerStabilizationTime = 10s
 RedundancyZoneTag = \"zone\"
 DisableUpgradeMigration = false
 UpgradeVersionTag = \"\"
+Removal.Budget = 5
+Removal.VoterAfter = null
+Removal.Window = 10m0s
 "
     );
 }
@@ -80,6 +84,21 @@ fn set_config_overlays_what_is_given_and_compares() {
 }
 
 #[test]
+fn groups_are_changed_key_by_key() {
+    let fake = Fake::start(|request| match request.method.as_str() {
+        "GET" => (200, CONFIG.into()),
+        _ => (200, "true".into()),
+    });
+    let changes = changes(&["--json", r#"{"Removal":{"Budget":2,"VoterAfter":"1m"},"MinQuorum":1}"#]);
+    set_config(&fake.client(), &changes.expect("good flags")).expect("updated");
+    let sent: Value = serde_json::from_slice(&fake.last_body()).expect("JSON");
+    let mut expected: Value = serde_json::from_str(CONFIG).expect("JSON");
+    expected["Removal"] = serde_json::json!({"Budget": 2, "VoterAfter": "1m", "Window": "10m0s"});
+    expected["MinQuorum"] = 1.into();
+    assert_eq!(sent, expected);
+}
+
+#[test]
 fn a_lost_race_is_an_error_with_a_hint() {
     let fake = Fake::start(|request| match request.method.as_str() {
         "GET" => (200, CONFIG.into()),
@@ -99,6 +118,8 @@ fn flags_are_checked_before_anything_is_sent() {
         (&["--last-contact-threshold=-5s"], "is not a duration"),
         (&["--min-quorum", "-1"], "unexpected argument '-1'"),
         (&["--cleanup-dead-servers=maybe"], "invalid value 'maybe'"),
+        (&["--json", "[1]"], "not a JSON object"),
+        (&["--json", "@/nowhere/at/all"], "cannot read /nowhere/at/all"),
         (&[], "required arguments were not provided"),
     ] {
         let error = changes(line).expect_err(complaint);

@@ -4,11 +4,14 @@
 //! the text for people. A verb turns arguments and a [`client::Client`] into an [`Outcome`]; only [`run`] prints.
 //!
 //! Exit codes: 0 for success, 1 for any error, 2 for a command line that cannot be parsed and, as in Consul, for
-//! `members` when nothing matches; `operator autopilot health` also ends with 2 when the cluster is not healthy.
+//! `members` when nothing matches; `operator autopilot health` also ends with 2 when the cluster is not healthy, and
+//! `operator autopilot safe-to-stop` with 1 when the server must not be stopped.
 
 pub(crate) mod argv;
 mod autopilot;
 mod autopilot_ask;
+mod autopilot_events;
+mod autopilot_hand;
 pub(crate) mod client;
 mod cluster;
 pub(crate) mod duration;
@@ -47,15 +50,23 @@ pub(crate) struct ClientArgs {
 
 impl ClientArgs {
     fn client(&self) -> Result<Client, RequestError> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let address = self
-            .http_addr
-            .clone()
-            .or_else(|| variable("AUTOPILOT_HTTP_ADDR"))
-            .or_else(|| variable("CONSUL_HTTP_ADDR"))
-            .unwrap_or_else(|| "http://127.0.0.1:8500".to_owned());
-        Ok(Client::new(&address, self.timeout)?.stale(self.stale))
+        Ok(http_client(self.http_addr.as_deref(), self.timeout)?.stale(self.stale))
     }
+
+    const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// A client for the address given, or the one in the environment, or the default.
+fn http_client(address: Option<&str>, timeout: Duration) -> Result<Client, RequestError> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let address = address
+        .map(str::to_owned)
+        .or_else(|| variable("AUTOPILOT_HTTP_ADDR"))
+        .or_else(|| variable("CONSUL_HTTP_ADDR"))
+        .unwrap_or_else(|| "http://127.0.0.1:8500".to_owned());
+    Client::new(&address, timeout)
 }
 
 /// The form of the output.
@@ -159,6 +170,18 @@ pub(crate) enum VerbError {
         "did not update the configuration: somebody else changed it at the same moment; run the command again"
     )]
     LostRace,
+    /// A server is not drained yet. The order stands, and autopilot goes on with it.
+    #[error(
+        "{server} is not drained after {after:?}: {waiting}; the order stands, lift it with: operator autopilot uncordon {server}"
+    )]
+    NotDrained {
+        /// The server.
+        server: String,
+        /// How long was waited.
+        after: Duration,
+        /// What is in the way.
+        waiting: String,
+    },
     /// A file or standard input cannot be read. Nothing was sent.
     #[error("cannot read {what}: {error}")]
     Input {

@@ -13,12 +13,32 @@ pub(crate) struct AutopilotState {
     pub(crate) healthy: bool,
     pub(crate) failure_tolerance: i64,
     pub(crate) optimistic_failure_tolerance: i64,
+    pub(crate) domain_tolerance: Option<DomainTolerance>,
     pub(crate) leader: String,
     pub(crate) voters: Vec<String>,
     pub(crate) read_replicas: Vec<String>,
     pub(crate) redundancy_zones: BTreeMap<String, Zone>,
     pub(crate) upgrade: Option<BTreeMap<String, serde_json::Value>>,
     pub(crate) servers: BTreeMap<String, ServerState>,
+}
+
+/// How many failure domains [`AutopilotState`] may lose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct DomainTolerance {
+    pub(crate) worst: u64,
+    pub(crate) best: u64,
+    pub(crate) domains: BTreeMap<String, Domain>,
+}
+
+/// One failure domain of [`DomainTolerance`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Domain {
+    pub(crate) voters: u64,
+    pub(crate) healthy_voters: u64,
+    pub(crate) standbys: u64,
+    pub(crate) expendable: bool,
 }
 
 /// One redundancy zone of [`AutopilotState`].
@@ -59,6 +79,9 @@ pub(crate) struct ServerState {
     /// Why it is not healthy.
     #[serde(deserialize_with = "none_is_default")]
     pub(crate) reasons: Vec<Reason>,
+    /// What is wrong with it that does not count yet.
+    #[serde(deserialize_with = "none_is_default")]
+    pub(crate) doubts: Vec<Reason>,
 }
 
 impl ServerState {
@@ -184,6 +207,88 @@ pub(crate) struct Event {
     #[serde(deserialize_with = "none_is_default")]
     pub(crate) server: String,
     pub(crate) text: String,
+    /// The code of the reason.
+    pub(crate) reason: String,
+    pub(crate) by: String,
+    pub(crate) time_unix_ms: u64,
+}
+
+/// `GET /v1/operator/autopilot/orders`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Orders {
+    pub(crate) paused: Option<Paused>,
+    pub(crate) cordoned: Vec<Ordered>,
+    pub(crate) drained: Vec<Ordered>,
+    pub(crate) maintenance: Vec<Maintenance>,
+    pub(crate) leaving: Vec<Leaving>,
+}
+
+/// Who gave an order, why and when.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Given {
+    pub(crate) by: String,
+    pub(crate) why: String,
+    pub(crate) since: String,
+}
+
+/// A pause.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Paused {
+    pub(crate) left: String,
+    #[serde(flatten)]
+    pub(crate) given: Given,
+}
+
+/// An order about a server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Ordered {
+    pub(crate) server: String,
+    #[serde(flatten)]
+    pub(crate) given: Given,
+}
+
+/// A maintenance window; of the whole cluster without a server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Maintenance {
+    pub(crate) server: String,
+    pub(crate) starts_in: String,
+    pub(crate) left: String,
+    #[serde(flatten)]
+    pub(crate) given: Given,
+}
+
+/// A server that was told that it may stop.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Leaving {
+    pub(crate) server: String,
+    pub(crate) left: String,
+}
+
+/// `PUT /v1/operator/autopilot/safe-to-stop`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct StopAnswer {
+    pub(crate) server: String,
+    pub(crate) safe: bool,
+    pub(crate) failure_tolerance: u64,
+    pub(crate) reasons: Vec<Reason>,
+}
+
+/// One entry of `GET /v1/operator/autopilot/tombstones`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Tombstone {
+    #[serde(rename = "ID")]
+    pub(crate) id: String,
+    pub(crate) by: String,
+    pub(crate) reason: Reason,
+    pub(crate) since: String,
 }
 
 /// Go writes an empty list or map as `null`.
@@ -209,6 +314,7 @@ pub(crate) struct Explained {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Fact {
+    pub(crate) topic: String,
     pub(crate) code: String,
     pub(crate) text: String,
 }

@@ -1,10 +1,13 @@
 //! What the servers say about the cluster, asked often and with little patience.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use autopilot::Proposal;
 
 use crate::cli::client::{Client, Method, Request, RequestError};
-use crate::cli::wire::{AutopilotState, Event, RaftConfiguration, ServerState};
+use crate::cli::duration;
+use crate::cli::wire::{AutopilotState, Event, Explained, RaftConfiguration, ServerState};
 
 /// How long one answer may take. A paused server must not freeze the table for longer.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -32,6 +35,8 @@ pub(crate) struct Observation {
     pub(crate) problem: Option<String>,
     /// What autopilot did since the last look.
     pub(crate) events: Vec<Event>,
+    /// What it would do next, if it was asked in this look.
+    pub(crate) plan: Option<Vec<String>>,
 }
 
 /// Looks at the cluster through whichever server answers.
@@ -41,7 +46,15 @@ pub(crate) struct Observer {
     preferred: Option<String>,
     /// The last event seen of each server that was asked for events.
     seen: BTreeMap<String, u64>,
+    /// When the plan was asked for last.
+    planned: Option<Instant>,
 }
+
+/// How often the plan is asked for: the leader looks at everybody to make one.
+const PLAN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most steps of a plan that are shown.
+const STEPS_MAX: usize = 3;
 
 impl Observer {
     /// Asks for the state, and the leader for its events. Takes at most a small multiple of a second.
@@ -59,7 +72,8 @@ impl Observer {
                     self.preferred = Some(source.id.clone());
                     let leader = sources.iter().find(|source| source.id == state.leader);
                     let events = leader.map_or_else(Vec::new, |leader| self.events(leader));
-                    return Observation { state: Some(state), problem: None, events };
+                    let plan = leader.and_then(|leader| self.plan(leader, &state));
+                    return Observation { state: Some(state), problem: None, events, plan };
                 }
                 Err(error) => {
                     problem.get_or_insert_with(|| why_not(&source.name, &error));
@@ -72,7 +86,18 @@ impl Observer {
             .position(|source| Some(&source.id) == self.preferred.as_ref())
             .map_or(0, |at| at + 1);
         self.preferred = sources.get(next % sources.len().max(1)).map(|source| source.id.clone());
-        Observation { state: None, problem, events: Vec::new() }
+        Observation { state: None, problem, events: Vec::new(), plan: None }
+    }
+
+    /// The next steps with names in place of ids, at most every [`PLAN_PAUSE`].
+    fn plan(&mut self, leader: &Source, state: &AutopilotState) -> Option<Vec<String>> {
+        if self.planned.is_some_and(|at| at.elapsed() < PLAN_PAUSE) {
+            return None;
+        }
+        self.planned = Some(Instant::now());
+        let request = Request::new(Method::Get, "/operator/autopilot/plan");
+        let plan: Proposal = Client::new(&leader.http, PATIENCE).ok()?.json(&request).ok()?;
+        Some(steps(&plan, state))
     }
 
     fn events(&mut self, leader: &Source) -> Vec<Event> {
@@ -87,6 +112,25 @@ impl Observer {
         events.sort_by_key(|event| event.index);
         events
     }
+}
+
+fn steps(plan: &Proposal, state: &AutopilotState) -> Vec<String> {
+    let mut lines = Vec::new();
+    for step in plan.steps.iter().take(STEPS_MAX) {
+        let when = match step.wait {
+            Duration::ZERO => "now".to_owned(),
+            wait => format!("in {}", duration::short(wait)),
+        };
+        let mut text = format!("{} {when}: {}", step.planned.step, step.planned.reason);
+        for (id, server) in state.servers.iter().filter(|(_, server)| !server.name.is_empty()) {
+            text = text.replace(id.as_str(), &server.name);
+        }
+        lines.push(text);
+    }
+    if plan.steps.len() > STEPS_MAX {
+        lines.push(format!("and {} more", plan.steps.len() - STEPS_MAX));
+    }
+    lines
 }
 
 /// A few words for the headline.
@@ -111,6 +155,19 @@ fn state(http: &str) -> Result<AutopilotState, RequestError> {
 /// [`RequestError`] when the server does not say.
 pub(crate) fn members(http: &str) -> Result<RaftConfiguration, RequestError> {
     Client::new(http, PATIENCE)?.json(&Request::new(Method::Get, "/operator/raft/configuration"))
+}
+
+/// What autopilot says about the removal of a server: a sentence, and whether it is a reason at all yet.
+///
+/// # Errors
+///
+/// [`RequestError`] when the server does not say, or it is no member.
+pub(crate) fn about_removal(http: &str, id: &str) -> Result<Option<String>, RequestError> {
+    let request = Request::new(Method::Get, "/operator/autopilot/explain").parameter("server", Some(id));
+    let explained: Vec<Explained> = Client::new(http, PATIENCE)?.json(&request)?;
+    let mut facts = explained.into_iter().flat_map(|server| server.facts);
+    let fact = facts.find(|fact| fact.topic == "removal" && fact.code != "not-dead");
+    Ok(fact.map(|fact| fact.text))
 }
 
 /// The raft address of the leader that a server follows, as far as it knows itself; empty when it knows none.
@@ -275,6 +332,18 @@ mod tests {
         assert_eq!(first.events.iter().map(|event| event.index).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(observer.look(&sources).events, []);
         assert_eq!(observer.preferred.as_deref(), Some("id-n1"));
+    }
+
+    #[test]
+    fn the_plan_names_servers_and_says_when() {
+        let situation = autopilot::testing::Situation::new("id-n1").voter("id-n2").voter("id-n3");
+        let mut inputs = situation.failed("id-n3").inputs;
+        inputs.config = Some(autopilot::Config::reference());
+        let plan = Proposal::compute(&inputs, &autopilot::StablePromoter);
+        let members = [server("n1", "leader"), server("n2", "voter"), server("n3", "voter")];
+        let lines = steps(&plan, &cluster(&members.each_ref()));
+        assert!(!lines.is_empty() && lines.iter().all(|line| !line.contains("id-")), "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains("now: ") || line.contains(" in ")), "{lines:?}");
     }
 
     #[test]

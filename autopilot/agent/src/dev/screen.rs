@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
+use super::observe::Observation;
 use super::view::{self, Facts, Moment, Picture, Voice};
 use crate::cli::render::Palette;
 use crate::cli::wire::AutopilotState;
@@ -24,6 +25,7 @@ pub(crate) struct Screen {
     hints: Vec<String>,
     state: Option<AutopilotState>,
     problem: Option<String>,
+    plan: Option<Vec<String>>,
     drawn: usize,
 }
 
@@ -40,6 +42,7 @@ impl Screen {
             hints: Vec::new(),
             state: None,
             problem: None,
+            plan: None,
             drawn: 0,
         }
     }
@@ -69,12 +72,15 @@ impl Screen {
         self.timeline.push(moment);
     }
 
-    /// Takes in what the cluster says; a state stays until there is a newer one.
-    pub(crate) fn learn(&mut self, state: Option<&AutopilotState>, problem: Option<&str>) {
-        if state.is_some() {
-            self.state = state.cloned();
+    /// Takes in what the cluster says; a state and a plan stay until there is a newer one.
+    pub(crate) fn learn(&mut self, seen: &Observation) {
+        if seen.state.is_some() {
+            self.state.clone_from(&seen.state);
         }
-        self.problem = problem.map(str::to_owned);
+        if seen.plan.is_some() {
+            self.plan.clone_from(&seen.plan);
+        }
+        self.problem.clone_from(&seen.problem);
     }
 
     /// Draws the picture over the last one. Does nothing without a terminal.
@@ -89,6 +95,7 @@ impl Screen {
             at: self.started.elapsed(),
             facts,
             state: self.state.as_ref(),
+            plan: self.plan.as_deref(),
             problem: self.problem.as_deref(),
             timeline: &self.timeline,
             hints: &self.hints,
@@ -102,7 +109,9 @@ impl Screen {
     pub(crate) fn print_table(&self, facts: &[Facts]) {
         if !self.terminal {
             let table = view::table(facts, self.state.as_ref());
-            write(&format!("\n{}\n", table.text(self.palette)));
+            let remarks = view::remarks(facts, self.state.as_ref(), self.palette, view::WIDTH_MAX);
+            let remarks: String = remarks.iter().map(|line| format!("{line}\n")).collect();
+            write(&format!("\n{}{remarks}\n", table.text(self.palette)));
         }
     }
 

@@ -171,7 +171,7 @@ impl Session {
         for event in &seen.events {
             self.screen.note(Voice::Autopilot, event_text(self, event));
         }
-        self.screen.learn(seen.state.as_ref(), seen.problem.as_deref());
+        self.screen.learn(&seen);
         let facts = self.facts();
         self.screen.draw(&facts);
         if self.interrupt.wait(pause) { Err(Interrupted) } else { Ok((seen, surprises)) }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::keys::{Acknowledged, Consistency, Writer, lost, write};
-use super::observe::{Observation, members};
+use super::observe::{Observation, about_removal, members};
 use super::process::StartError;
 use super::report::{PhaseReport, Report};
 use super::session::{FOUNDERS, Interrupted, Session};
@@ -320,6 +320,7 @@ impl<'a> Story<'a> {
 
     fn dead_is_removed(&mut self, bound: Bound) -> Result<String, PhaseError> {
         let (dead, gone) = self.killed.clone().expect("the phase before killed a server");
+        self.explain_removal(bound, &dead)?;
         self.until(bound, LOOK, |session, seen| {
             let name = session.name(&dead);
             let Some(state) = &seen.state else { return Err(no_answer(seen)) };
@@ -340,6 +341,26 @@ impl<'a> Story<'a> {
             self.session.name(&dead),
             gone.elapsed().as_secs_f64()
         ))
+    }
+
+    /// Waits until autopilot says why the dead server is still there, or it is gone already, and tells that.
+    fn explain_removal(&mut self, bound: Bound, dead: &str) -> Result<(), PhaseError> {
+        let mut said = None;
+        self.until(bound, LOOK, |session, seen| {
+            let Some(state) = &seen.state else { return Err(no_answer(seen)) };
+            if !state.servers.contains_key(dead) {
+                return Ok(());
+            }
+            let leader = session.running().find(|process| process.id == state.leader);
+            let leader = leader.ok_or_else(|| "a leader".to_owned())?;
+            said = about_removal(&leader.addresses.http, dead).map_err(|error| error.to_string())?;
+            if said.is_some() { Ok(()) } else { Err("the dead server is not noticed".to_owned()) }
+        })?;
+        if let Some(text) = said {
+            let name = self.session.name(dead);
+            self.session.screen.note(Voice::Dev, format!("why is {name} still there? {text}"));
+        }
+        Ok(())
     }
 
     fn read_keys(&mut self, bound: Bound) -> Result<String, PhaseError> {

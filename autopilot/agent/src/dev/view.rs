@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::duration;
 use crate::cli::render::{Cell, Palette, Style, Table, clean, cut};
-use crate::cli::wire::{AutopilotState, ServerState};
+use crate::cli::wire::{AutopilotState, Reason, ServerState};
 
 /// What became of a server's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub(crate) struct Picture<'a> {
     pub(crate) facts: &'a [Facts],
     /// The last state that the cluster gave.
     pub(crate) state: Option<&'a AutopilotState>,
+    /// What autopilot would do next, one step a line; `None` when it was not asked yet.
+    pub(crate) plan: Option<&'a [String]>,
     /// Why there is no newer state.
     pub(crate) problem: Option<&'a str>,
     /// What happened, oldest first.
@@ -100,11 +102,16 @@ pub(crate) struct Picture<'a> {
 /// Fewest lines of the timeline shown, however low the terminal is.
 const TIMELINE_LINES_MIN: usize = 3;
 
+/// Sentences are broken here, however wide the terminal is.
+pub(crate) const WIDTH_MAX: usize = 80;
+
 /// The picture as lines that fit a terminal of that size.
 pub(crate) fn frame(picture: &Picture<'_>, palette: Palette, width: usize, height: usize) -> Vec<String> {
     let mut lines = vec![headline(picture, palette, width)];
     lines.push(String::new());
     lines.extend(table(picture.facts, picture.state).lines(palette, width));
+    let said = sentences(picture, palette, width.min(WIDTH_MAX));
+    lines.extend(said.into_iter().take(height.saturating_sub(lines.len() + TIMELINE_LINES_MIN + 2)));
     lines.push(String::new());
     // One line stays free for the cursor; hints give way before the timeline does.
     let room = height.saturating_sub(lines.len() + 1);
@@ -143,16 +150,7 @@ fn servers(count: i64) -> String {
 
 /// The servers, one a line.
 pub(crate) fn table(facts: &[Facts], state: Option<&AutopilotState>) -> Table {
-    let mut table = Table::new(&[
-        "Server",
-        "Role",
-        "Voter",
-        "Health",
-        "Stable for",
-        "HTTP",
-        "PID",
-        "Why not (yet) a voter",
-    ]);
+    let mut table = Table::new(&["Server", "Role", "Voter", "Health", "Stable for", "HTTP", "PID"]);
     for server in facts {
         let member = state.and_then(|state| state.servers.get(&server.id));
         let ended = server.fate != Fate::Running;
@@ -168,7 +166,6 @@ pub(crate) fn table(facts: &[Facts], state: Option<&AutopilotState>) -> Table {
             member.map_or_else(|| "-".to_owned(), stable_for).into(),
             if ended { Cell::styled("-", Style::Dim) } else { format!("http://{}", server.http).into() },
             if ended { Cell::styled("-", Style::Dim) } else { server.pid.to_string().into() },
-            remark(server, member, state.is_some()),
         ]);
     }
     table
@@ -204,20 +201,84 @@ fn stable_for(member: &ServerState) -> String {
     }
 }
 
-fn remark(server: &Facts, member: Option<&ServerState>, answered: bool) -> Cell {
-    let words = server.fate.words();
-    match (&server.fate, member) {
-        (Fate::Stopped, _) => Cell::default(),
-        (Fate::Running, None) => Cell::styled("not a member yet", Style::Waiting),
-        (Fate::Running, Some(member)) => match (&member.blocked_by, member.reasons.first()) {
-            (Some(blocked), _) if !member.is_voter() => Cell::styled(blocked.sentence(), Style::Waiting),
-            (_, Some(reason)) if !member.healthy => Cell::styled(reason.sentence(), Style::Bad),
-            _ => Cell::default(),
-        },
-        (_, Some(_)) => Cell::styled(format!("{words}; autopilot has not removed it yet"), Style::Bad),
-        (_, None) if answered => Cell::styled(format!("{words}; removed from the cluster"), Style::Dim),
-        (_, None) => Cell::styled(words, Style::Bad),
+/// Below the table: why a server is not what it should be, and what comes next.
+fn sentences(picture: &Picture<'_>, palette: Palette, width: usize) -> Vec<String> {
+    let mut lines = remarks(picture.facts, picture.state, palette, width);
+    let steps = picture.plan.filter(|_| picture.state.is_some() && picture.problem.is_none());
+    match steps {
+        None => {}
+        Some([]) => lines.extend(wrapped("Next", "nothing is to be done", palette, Style::Dim, width)),
+        Some(steps) => {
+            for step in steps {
+                lines.extend(wrapped("Next", step, palette, Style::Plain, width));
+            }
+        }
     }
+    lines
+}
+
+/// Why each server that is not a healthy voter is none.
+pub(crate) fn remarks(
+    facts: &[Facts],
+    state: Option<&AutopilotState>,
+    palette: Palette,
+    width: usize,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for server in facts {
+        let member = state.and_then(|state| state.servers.get(&server.id));
+        for (text, style) in remark(server, member, state.is_some()) {
+            lines.extend(wrapped(&server.name, &text, palette, style, width));
+        }
+    }
+    lines
+}
+
+fn remark(server: &Facts, member: Option<&ServerState>, answered: bool) -> Vec<(String, Style)> {
+    let words = server.fate.words();
+    let one = |text: String, style| vec![(text, style)];
+    match (&server.fate, member) {
+        (Fate::Stopped, _) => Vec::new(),
+        (Fate::Running, None) => one("not a member yet".to_owned(), Style::Waiting),
+        (Fate::Running, Some(member)) => {
+            let unhealthy = |reason: &Reason| (format!("unhealthy: {}", reason.sentence()), Style::Bad);
+            let doubtful = |reason: &Reason| (format!("doubtful: {}", reason.sentence()), Style::Waiting);
+            let blocked = member.blocked_by.as_ref().filter(|_| !member.is_voter());
+            let blocked = blocked.map(|by| (format!("no vote yet: {}", by.sentence()), Style::Waiting));
+            let reasons = member.reasons.iter().filter(|_| !member.healthy).map(unhealthy);
+            reasons.chain(member.doubts.iter().map(doubtful)).chain(blocked).collect()
+        }
+        (_, Some(_)) => one(format!("{words}; autopilot has not removed it yet"), Style::Bad),
+        (_, None) if answered => one(format!("{words}; removed from the cluster"), Style::Dim),
+        (_, None) => one(words.to_owned(), Style::Bad),
+    }
+}
+
+/// Columns of what a sentence is about.
+const LABEL_WIDTH: usize = 8;
+
+/// A sentence behind its label, broken between words, the further lines below its beginning.
+fn wrapped(label: &str, text: &str, palette: Palette, style: Style, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(LABEL_WIDTH).max(1);
+    let mut parts = vec![String::new()];
+    for word in clean(text).split_whitespace() {
+        let last = parts.last_mut().expect("never empty");
+        if last.is_empty() {
+            *last = cut(word, room);
+        } else if last.chars().count() + 1 + word.chars().count() <= room {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            parts.push(cut(word, room));
+        }
+    }
+    let line = |(number, part): (usize, String)| {
+        let label = if number == 0 { label } else { "" };
+        let label = cut(&format!("{:LABEL_WIDTH$}", clean(label)), width);
+        let part = cut(&part, width.saturating_sub(LABEL_WIDTH));
+        label + &palette.paint(&part, style)
+    };
+    parts.into_iter().enumerate().map(line).collect()
 }
 
 /// What to write to a terminal so that `lines` replace the `drawn` lines written before.

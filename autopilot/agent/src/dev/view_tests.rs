@@ -53,20 +53,54 @@ fn sample() -> (Vec<Facts>, AutopilotState) {
 }
 
 #[test]
-fn the_table_says_what_each_server_is_and_why() {
+fn the_table_says_what_each_server_is_and_the_lines_below_why() {
     let (facts, state) = sample();
     assert_eq!(
         table(&facts, Some(&state)).text(Palette::PLAIN),
         "\
-Server  Role      Voter  Health     Stable for  HTTP                  PID  Why not (yet) a voter
-n1      dead      yes    unknown    1m02s       -                     -    killed; autopilot has not removed it yet
+Server  Role      Voter  Health     Stable for  HTTP                  PID
+n1      dead      yes    unknown    1m02s       -                     -
 n2      leader    yes    healthy    1m01s       http://127.0.0.1:802  42
-n3      follower  yes    unhealthy  -           http://127.0.0.1:803  42   silent for 3s
-n4      follower  no     healthy    1.2s        http://127.0.0.1:804  42   probation, 1.8s left of 3s
-n5      -         -      -          -           http://127.0.0.1:805  42   not a member yet
-n6      dead      -      -          -           -                     -    exit status: 1; removed from the cluster
+n3      follower  yes    unhealthy  -           http://127.0.0.1:803  42
+n4      follower  no     healthy    1.2s        http://127.0.0.1:804  42
+n5      -         -      -          -           http://127.0.0.1:805  42
+n6      dead      -      -          -           -                     -
 "
     );
+    let plan =
+        ["promote server n4 at 127.0.0.1:4 in 1.8s: healthy for 3.0s, as long as asked (promoter stable)"];
+    let plan = plan.map(str::to_owned);
+    let mut picture = picture(&facts, &state, &[], &[]);
+    picture.plan = Some(&plan);
+    assert_eq!(
+        sentences(&picture, Palette::PLAIN, 80),
+        [
+            "n1      killed; autopilot has not removed it yet",
+            "n3      unhealthy: silent for 3s",
+            "n4      no vote yet: probation, 1.8s left of 3s",
+            "n5      not a member yet",
+            "n6      exit status: 1; removed from the cluster",
+            "Next    promote server n4 at 127.0.0.1:4 in 1.8s: healthy for 3.0s, as long as",
+            "        asked (promoter stable)",
+        ]
+    );
+    picture.plan = Some(&[]);
+    let lines = sentences(&picture, Palette::PLAIN, 80);
+    assert_eq!(lines.last().map(String::as_str), Some("Next    nothing is to be done"));
+}
+
+#[test]
+fn the_table_fits_eighty_columns() {
+    let mut server = facts("n1", Fate::Running);
+    (server.http, server.pid) = ("127.0.0.1:65535".to_owned(), 4_194_304);
+    let mut member = member("n1", "voter", "59m59s");
+    member.healthy = false;
+    let state = AutopilotState {
+        servers: [(member.id.clone(), member)].into_iter().collect(),
+        ..AutopilotState::default()
+    };
+    let widest = table(&[server], Some(&state)).text(Palette::PLAIN).lines().map(|l| l.chars().count()).max();
+    assert!(widest.is_some_and(|widest| widest <= 80), "{widest:?}");
 }
 
 #[test]
@@ -77,13 +111,10 @@ fn a_server_that_was_asked_to_stop_is_not_called_dead() {
 }
 
 #[test]
-fn without_a_state_the_table_stands() {
+fn without_a_state_the_remarks_say_what_is_known() {
     let (facts, _) = sample();
-    let text = table(&facts, None).text(Palette::PLAIN);
-    assert!(
-        text.contains("n6      dead  -      -       -           -                     -    exit status: 1\n"),
-        "{text}"
-    );
+    let lines = remarks(&facts, None, Palette::PLAIN, 80);
+    assert_eq!(lines.last().map(String::as_str), Some("n6      exit status: 1"));
 }
 
 fn timeline(count: u64) -> Vec<Moment> {
@@ -103,6 +134,7 @@ fn picture<'a>(
         at: Duration::from_millis(12_345),
         facts,
         state: Some(state),
+        plan: None,
         problem: None,
         timeline,
         hints,
@@ -129,10 +161,11 @@ fn a_frame_shows_the_newest_moments_and_the_hints() {
     let (facts, state) = sample();
     let timeline = timeline(30);
     let hints = vec!["hint".to_owned()];
-    let lines = frame(&picture(&facts, &state, &timeline, &hints), Palette::PLAIN, 80, 20);
+    let lines = frame(&picture(&facts, &state, &timeline, &hints), Palette::PLAIN, 80, 24);
     assert_eq!(lines[0], "autopilot dev  12.3s  healthy, may lose 1 server");
     assert_eq!(lines[lines.len() - 3..], ["   30.00s  moment 30", "", "hint"]);
-    assert_eq!(lines.len(), 19);
+    assert_eq!(lines.len(), 23);
+    assert!(lines.contains(&"n4      no vote yet: probation, 1.8s left of 3s".to_owned()), "{lines:?}");
     let low = frame(&picture(&facts, &state, &timeline, &hints), Palette::PLAIN, 80, 14);
     assert_eq!(low.last().map(String::as_str), Some("   30.00s  moment 30"), "hints give way first");
 }

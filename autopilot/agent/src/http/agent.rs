@@ -121,6 +121,7 @@ fn stats(app: &App) -> BTreeMap<&'static str, BTreeMap<&'static str, String>> {
         ("leader", leads.to_string()),
         ("leader_addr", leader),
         ("bootstrap", (app.config.bootstrap_expect == 1).to_string()),
+        ("removed", app.removed.lock().clone().unwrap_or_default()),
         ("uptime", super::duration::format(std::time::Duration::from_secs(app.started.elapsed().as_secs()))),
     ]);
     BTreeMap::from([("raft", raft), ("consul", server)])
@@ -162,8 +163,35 @@ pub(super) async fn force_leave(app: Arc<App>, call: Arc<Call>) -> Result<Reply,
     }
 }
 
-/// What autopilot did lately: events of the leader after `index`.
+/// What autopilot did lately: events of the leader after `index`, with `wait` as soon as there are any, with `audit`
+/// only what was changed, tried or ordered.
 pub(super) async fn events(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiError> {
     let after = call.params.number("index")?.unwrap_or(0);
-    Ok(Reply::json(&call, &app.events.after(after)))
+    let audit = call.params.flag("audit");
+    let look = || {
+        let mut events = app.events.after(after);
+        events.retain(|event| event.change || !audit);
+        events
+    };
+    let Some(wait) = call.params.wait()? else {
+        return Ok(Reply::json(&call, &look()));
+    };
+    let _place = app.waiting.try_acquire().map_err(|_| {
+        ApiError::Busy("too many queries are waiting here; retry later or ask another server".to_owned())
+    })?;
+    let mut news = app.events.watch();
+    let mut leaders = app.supervisor.changes();
+    let come = async {
+        while look().is_empty() {
+            tokio::select! {
+                changed = news.changed() => if changed.is_err() { return },
+                // Another server leads: the client finds it with the next request.
+                _ = leaders.changed() => return,
+                () = app.stopping.cancelled() => return,
+            }
+        }
+    };
+    // No news in time is an answer too.
+    let _ = tokio::time::timeout(wait, come).await;
+    Ok(Reply::json(&call, &look()))
 }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use autopilot::{Autopilot, NodeStatus, NodeType, State, Time};
+use autopilot::{Autopilot, HealthReason, NodeStatus, NodeType, State, Time};
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::call::{Call, Reply};
+use super::configuration::AutopilotConfiguration;
 use super::duration::GoDuration;
 use super::error::ApiError;
 use super::params::Consistency;
 use super::wire::{
-    AutopilotConfiguration, AutopilotState, Decision, Health, Reason, ServerHealth, ServerState,
+    AutopilotState, Decision, Domain, DomainTolerance, Health, Reason, ServerHealth, ServerState,
 };
 use super::with_freshness;
 use crate::app::{App, META_ZONE};
@@ -44,7 +45,7 @@ pub(super) async fn configure(app: Arc<App>, call: Arc<Call>) -> Result<Reply, A
     crate::integration::config_of(&settings)
         .validate()
         .map_err(|error| ApiError::Bad(format!("Error parsing autopilot config: {error}")))?;
-    let outcome = app.propose(&Command::SetAutopilot { settings, cas }).await?;
+    let outcome = app.propose(&Command::SetAutopilot { settings: Box::new(settings), cas }).await?;
     Ok(Reply::json(&call, &(outcome == Outcome::Applied)))
 }
 
@@ -64,14 +65,14 @@ pub(super) async fn health(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiE
     let now = autopilot.now();
     let servers = state.servers.values().map(|server| ServerHealth {
         id: server.id.to_string(),
-        name: server.name.clone(),
+        name: server.name.to_string(),
         address: server.address.to_string(),
         serf_status: if server.node_status == NodeStatus::Unknown {
             "none"
         } else {
             server.node_status.as_str()
         },
-        version: server.version.clone(),
+        version: server.version.to_string(),
         leader: server.is_leader(),
         last_contact: GoDuration(server.stats.last_contact.unwrap_or_default()),
         last_term: server.stats.last_term.0,
@@ -113,6 +114,7 @@ pub(super) async fn state(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiEr
         leader: state.leader.as_ref().map_or_else(String::new, ToString::to_string),
         voters: state.voters.iter().map(ToString::to_string).collect(),
         read_replicas: replicas.map(|server| server.id.to_string()).collect(),
+        domain_tolerance: state.domain_tolerance.as_ref().map(domain_tolerance),
         severity: state.severity.as_str(),
         quorum: state.quorum,
         promoter: state.promoter.clone(),
@@ -122,16 +124,33 @@ pub(super) async fn state(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiEr
     Ok(Reply::json(&call, &body))
 }
 
+fn domain_tolerance(tolerance: &autopilot::DomainTolerance) -> DomainTolerance {
+    let domain = |domain: &autopilot::DomainState| Domain {
+        voters: domain.voters,
+        healthy_voters: domain.healthy_voters,
+        standbys: domain.standbys,
+        expendable: domain.expendable,
+    };
+    DomainTolerance {
+        worst: tolerance.worst,
+        best: tolerance.best,
+        domains: tolerance.domains.iter().map(|(name, state)| (name.clone(), domain(state))).collect(),
+    }
+}
+
+fn reasons(reasons: &[HealthReason]) -> Vec<Reason> {
+    reasons.iter().map(|reason| Reason { code: reason.code(), text: reason.to_string() }).collect()
+}
+
 fn server_state(server: &autopilot::ServerState, now: Time) -> ServerState {
     let healthy = server.health.healthy;
     let stable_for = now.since(server.health.stable_since);
-    let reasons = server.health.reasons.iter();
     ServerState {
         id: server.id.to_string(),
-        name: server.name.clone(),
+        name: server.name.to_string(),
         address: server.address.to_string(),
         node_status: server.node_status.as_str(),
-        version: server.version.clone(),
+        version: server.version.to_string(),
         last_contact: GoDuration(server.stats.last_contact.unwrap_or_default()),
         last_term: server.stats.last_term.0,
         last_index: server.stats.last_index.0,
@@ -140,14 +159,15 @@ fn server_state(server: &autopilot::ServerState, now: Time) -> ServerState {
         redundancy_zone: server.meta.get(META_ZONE).cloned().unwrap_or_default(),
         read_replica: server.node_type == NodeType::READ_REPLICA,
         status: server.raft_state.as_str(),
-        meta: server.meta.clone(),
+        meta: (*server.meta).clone(),
         node_type: server.node_type.to_string(),
         stable_for: healthy.then(|| {
             GoDuration(std::time::Duration::from_millis(
                 u64::try_from(stable_for.as_millis()).unwrap_or(u64::MAX),
             ))
         }),
-        reasons: reasons.map(|reason| Reason { code: reason.code(), text: reason.to_string() }).collect(),
+        reasons: reasons(&server.health.reasons),
+        doubts: reasons(&server.health.doubts),
         blocked_by: server
             .blocked_by
             .as_ref()
@@ -156,7 +176,7 @@ fn server_state(server: &autopilot::ServerState, now: Time) -> ServerState {
 }
 
 /// The date of a moment on autopilot's clock, in RFC 3339.
-fn wall_clock(at: Time, now: Time, whole_seconds: bool) -> String {
+pub(super) fn wall_clock(at: Time, now: Time, whole_seconds: bool) -> String {
     let ago = SignedDuration::try_from(now.since(at)).unwrap_or(SignedDuration::MAX);
     let date = Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN);
     let date = if whole_seconds { date.round(Unit::Second).unwrap_or(date) } else { date };

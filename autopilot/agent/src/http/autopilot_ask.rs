@@ -44,7 +44,11 @@ fn wire(explanation: Explanation, now: Time) -> Explained {
         text: fact.text,
         earliest_in: fact.earliest.map(|at| GoDuration(at.since(now))),
     });
-    Explained { id: explanation.server.to_string(), name: explanation.name, facts: facts.collect() }
+    Explained {
+        id: explanation.server.to_string(),
+        name: explanation.name.to_string(),
+        facts: facts.collect(),
+    }
 }
 
 /// What would be done from here on.

@@ -13,7 +13,7 @@ pub(super) enum ApiError {
     Forbidden(String),
     /// There is no such thing (404).
     NotFound(String),
-    /// It was asked for on what is not so any more (409). Nothing was changed, and the same request fails again.
+    /// It was asked for on what is not so, or not any more (409). Nothing was changed, and the same request fails again.
     Stale(String),
     /// The body is larger than its limit (413).
     TooLarge { limit: usize },
@@ -113,7 +113,13 @@ impl From<RequestError> for ApiError {
             RequestError::NotRunning | RequestError::Cluster(ClusterError::NotLeader { .. }) => {
                 Self::NoLeader
             }
-            RequestError::Overloaded => Self::NotNow(error.to_string()),
+            // Each says that certainly nothing was changed.
+            RequestError::Overloaded
+            | RequestError::Cluster(
+                ClusterError::NotReady
+                | ClusterError::ChangeInProgress { .. }
+                | ClusterError::ConfigurationMoved { .. },
+            ) => Self::NotNow(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

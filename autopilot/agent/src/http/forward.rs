@@ -130,7 +130,8 @@ async fn hand_on(app: &App, to: SocketAddr, call: &Call) -> Result<Reply, ApiErr
         .header(HOPS, call.hops + 1)
         .body(Full::new(call.body.clone()))
         .map_err(|error| ApiError::Bad(format!("the request cannot be handed to the leader: {error}")))?;
-    let waits = call.params.blocking()?.map_or(Duration::ZERO, |blocking| blocking.wait + blocking.wait / 16);
+    let blocking = call.params.blocking()?.map(|blocking| blocking.wait + blocking.wait / 16);
+    let waits = blocking.or(call.params.wait()?).unwrap_or_default();
     let exchange = async {
         let response = app.peers.client.request(request).await.map_err(|error| {
             if error.is_connect() {

@@ -7,7 +7,9 @@
 mod agent;
 mod autopilot;
 mod autopilot_ask;
+mod autopilot_hand;
 mod call;
+mod configuration;
 pub mod duration;
 mod error;
 mod forward;
@@ -60,7 +62,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let kv = get(endpoint(Anywhere, SMALL, kv::read))
         .put(endpoint(Leader, VALUE_BYTES_MAX, kv::put))
         .delete(endpoint(Leader, SMALL, kv::delete));
-    Router::new()
+    orders()
         .route("/v1/status/leader", get(endpoint(Here, SMALL, status::leader)))
         .route("/v1/status/peers", get(endpoint(Here, SMALL, status::peers)))
         .route(
@@ -101,6 +103,56 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
+}
+
+/// The operator's hand, all answered by the leader.
+fn orders() -> Router<Arc<App>> {
+    const AT: &str = "/v1/operator/autopilot";
+    const SMALL: usize = BODY_BYTES_MAX;
+    let path = |name: &str| format!("{AT}/{name}");
+    Router::new()
+        .route(&path("orders"), get(endpoint(Place::Leader, SMALL, autopilot_hand::orders)))
+        .route(
+            &path("cordon"),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::cordon)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::uncordon,
+            )),
+        )
+        .route(
+            &path("drain"),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::drain)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::undrain,
+            )),
+        )
+        .route(
+            &path("pause"),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::pause)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::resume,
+            )),
+        )
+        .route(
+            &path("maintenance"),
+            put(endpoint(Place::Leader, SMALL, autopilot_hand::schedule)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::unschedule,
+            )),
+        )
+        .route(&path("safe-to-stop"), put(endpoint(Place::Leader, SMALL, autopilot_hand::safe_to_stop)))
+        .route(
+            &path("tombstones"),
+            get(endpoint(Place::Leader, SMALL, autopilot_hand::tombstones)).delete(endpoint(
+                Place::Leader,
+                SMALL,
+                autopilot_hand::readmit,
+            )),
+        )
 }
 
 async fn unknown_path(request: Request) -> Response {
@@ -187,6 +239,38 @@ pub(crate) async fn ask_leader_to_remove(app: &Arc<App>) -> Result<(), String> {
     } else {
         Err(String::from_utf8_lossy(&answer.body).into_owned())
     }
+}
+
+/// One server that was removed, as far as that server wants to know it.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Removal {
+    pub(crate) by: String,
+    pub(crate) reason: RemovalReason,
+    pub(crate) since: String,
+    pub(crate) incarnation: Option<u64>,
+}
+
+/// See [`Removal`].
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct RemovalReason {
+    pub(crate) text: String,
+}
+
+/// Asks the leader whether this server was removed.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) async fn ask_leader_about_removal(app: &Arc<App>) -> Result<Option<Removal>, String> {
+    let query = format!("server={}", params::encode(app.id.as_str()));
+    let call = Arc::new(Call::internal(Method::GET, "/v1/operator/autopilot/tombstones", &query));
+    let answer = forward::at_leader(app, &call, &autopilot_hand::tombstones).await.map_err(ApiError::text)?;
+    if answer.status != StatusCode::OK {
+        return Err(String::from_utf8_lossy(&answer.body).into_owned());
+    }
+    let removals: Vec<Removal> = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    Ok(removals.into_iter().next())
 }
 
 /// Adds what tells a client how fresh the answer is.

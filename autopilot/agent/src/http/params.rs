@@ -78,14 +78,17 @@ impl Params {
         }
     }
 
+    /// How long to wait for a change, when that is said.
+    pub(super) fn wait(&self) -> Result<Option<Duration>, ApiError> {
+        let given = self.get("wait").filter(|text| !text.is_empty());
+        let parsed = given.map(duration::parse).transpose();
+        let wait = parsed.map_err(|error| ApiError::Bad(format!("Invalid wait time: {error}")))?;
+        Ok(wait.map(|wait| wait.min(WAIT_MAX)))
+    }
+
     /// The wait for a change, when one is asked for.
     pub(super) fn blocking(&self) -> Result<Option<Blocking>, ApiError> {
-        let wait = match self.get("wait").filter(|text| !text.is_empty()) {
-            None => WAIT_DEFAULT,
-            Some(text) => duration::parse(text)
-                .map_err(|error| ApiError::Bad(format!("Invalid wait time: {error}")))?
-                .min(WAIT_MAX),
-        };
+        let wait = self.wait()?.unwrap_or(WAIT_DEFAULT);
         let index = match self.get("index").filter(|text| !text.is_empty()) {
             None => return Ok(None),
             Some(text) => text.parse::<u64>().map_err(|_| {

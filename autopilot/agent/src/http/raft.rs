@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use autopilot::{Actor, RemoveServerError};
 use raft::core::Role;
 use raft::{Server, ServerId, Suffrage, TransferError};
 
+use super::autopilot_hand::keep_or_say_so;
 use super::call::{Call, Reply};
 use super::error::ApiError;
 use super::params::Consistency;
@@ -71,8 +73,16 @@ pub(super) async fn remove_peer(app: Arc<App>, call: Arc<Call>) -> Result<Reply,
             return Err(ApiError::Bad("Must specify only one of ?id or ?address".to_owned()));
         }
     };
+    // By way of autopilot, which remembers who was removed, by whom and why.
+    let autopilot = app.supervisor.current().ok_or(ApiError::NoLeader)?;
+    let by = call.params.get("by").filter(|by| !by.is_empty()).unwrap_or("operator");
+    let autopilot = autopilot.acting_as(Actor::named(by.to_owned()));
     app.keep_out(&server.id).await?;
-    app.raft.remove_server(server.id.clone(), Some(state.index)).await?;
+    autopilot.remove_server(server.id.clone()).await.map_err(|error| match error {
+        RemoveServerError::Request(error) => error.into(),
+        error => ApiError::Failed(error.to_string()),
+    })?;
+    keep_or_say_so(&app, &autopilot).await;
     tracing::info!(id = %server.id, address = %server.address, "removed a Raft peer on request");
     Ok(Reply::empty())
 }

@@ -2,67 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::duration::GoDuration;
-use crate::kv::{AutopilotSettings, Versioned};
-
-/// Body of the autopilot configuration, both ways. A key left out takes its default, as in Consul.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
-pub(super) struct AutopilotConfiguration {
-    pub(super) cleanup_dead_servers: bool,
-    pub(super) last_contact_threshold: GoDuration,
-    pub(super) max_trailing_logs: u64,
-    pub(super) min_quorum: u64,
-    pub(super) server_stabilization_time: GoDuration,
-    pub(super) redundancy_zone_tag: String,
-    pub(super) disable_upgrade_migration: bool,
-    pub(super) upgrade_version_tag: String,
-    /// Ignored on input.
-    pub(super) create_index: u64,
-    /// Ignored on input; the condition is the parameter `cas`.
-    pub(super) modify_index: u64,
-}
-
-impl Default for AutopilotConfiguration {
-    fn default() -> Self {
-        Self::from(Versioned { value: AutopilotSettings::default(), create_index: 0, modify_index: 0 })
-    }
-}
-
-impl From<Versioned<AutopilotSettings>> for AutopilotConfiguration {
-    fn from(stored: Versioned<AutopilotSettings>) -> Self {
-        let settings = stored.value;
-        Self {
-            cleanup_dead_servers: settings.cleanup_dead_servers,
-            last_contact_threshold: GoDuration(settings.last_contact_threshold),
-            max_trailing_logs: settings.max_trailing_logs,
-            min_quorum: settings.min_quorum,
-            server_stabilization_time: GoDuration(settings.server_stabilization_time),
-            redundancy_zone_tag: settings.redundancy_zone_tag,
-            disable_upgrade_migration: settings.disable_upgrade_migration,
-            upgrade_version_tag: settings.upgrade_version_tag,
-            create_index: stored.create_index,
-            modify_index: stored.modify_index,
-        }
-    }
-}
-
-impl From<AutopilotConfiguration> for AutopilotSettings {
-    fn from(body: AutopilotConfiguration) -> Self {
-        Self {
-            cleanup_dead_servers: body.cleanup_dead_servers,
-            last_contact_threshold: body.last_contact_threshold.0,
-            max_trailing_logs: body.max_trailing_logs,
-            min_quorum: body.min_quorum,
-            server_stabilization_time: body.server_stabilization_time.0,
-            redundancy_zone_tag: body.redundancy_zone_tag,
-            disable_upgrade_migration: body.disable_upgrade_migration,
-            upgrade_version_tag: body.upgrade_version_tag,
-        }
-    }
-}
 
 /// Answer of `operator/autopilot/health`.
 #[derive(Clone, Debug, Serialize)]
@@ -103,6 +45,9 @@ pub(super) struct AutopilotState {
     pub(super) voters: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) read_replicas: Vec<String>,
+    /// Ours: how many failure domains may be lost; absent where no server says in which it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) domain_tolerance: Option<DomainTolerance>,
     /// Ours: how bad it is, members without a vote weighing less.
     pub(super) severity: &'static str,
     /// Ours: how many voters make a quorum.
@@ -113,6 +58,24 @@ pub(super) struct AutopilotState {
     pub(super) configuration_index: u64,
     /// Ours: what the last round decided.
     pub(super) decisions: Vec<Decision>,
+}
+
+/// How many failure domains may be lost at once.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DomainTolerance {
+    pub(super) worst: usize,
+    pub(super) best: usize,
+    pub(super) domains: BTreeMap<String, Domain>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Domain {
+    pub(super) voters: usize,
+    pub(super) healthy_voters: usize,
+    pub(super) standbys: usize,
+    pub(super) expendable: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -141,6 +104,9 @@ pub(super) struct ServerState {
     /// Ours: why it is not healthy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) reasons: Vec<Reason>,
+    /// Ours: what is wrong with the last measurement that does not make it unhealthy yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) doubts: Vec<Reason>,
     /// Ours: why it does not vote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) blocked_by: Option<Reason>,
@@ -173,6 +139,20 @@ pub(crate) struct Event {
     pub(crate) server: String,
     pub(crate) reason: &'static str,
     pub(crate) text: String,
+    /// Who did it or noticed it.
+    pub(crate) by: String,
+    pub(crate) term: u64,
+    /// Whether something was changed, tried or ordered; such events are the audit.
+    pub(crate) change: bool,
+    /// The configuration that it was decided on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decided_on: Option<u64>,
+    /// Where the resulting configuration stands in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) configuration_index: Option<u64>,
+    /// Finds the round among `operator/autopilot/inputs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inputs: Option<String>,
 }
 
 /// Answer of `operator/raft/configuration`.

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
+use autopilot::{ChangePolicy, HealthPolicy, RemovalPolicy};
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The largest value of a key, in bytes (as in Consul).
@@ -15,6 +17,10 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// The longest text of the autopilot settings, in bytes.
 const TAG_BYTES_MAX: usize = 256;
+/// The longest text of the groups of autopilot settings, in bytes.
+const GROUPS_BYTES_MAX: usize = 16 * 1024;
+/// The largest ledger, in bytes: enough for about a thousand servers.
+pub const LEDGER_BYTES_MAX: usize = VALUE_BYTES_MAX;
 
 const FORMAT: u8 = 1;
 
@@ -37,6 +43,27 @@ pub struct AutopilotSettings {
     pub disable_upgrade_migration: bool,
     /// Metadata key that names a server's version; empty: the build version.
     pub upgrade_version_tag: String,
+    /// What makes health steady.
+    pub health: HealthPolicy,
+    /// What keeps removals from surprising. The default is [`AutopilotSettings::removal_default`].
+    pub removal: RemovalPolicy,
+    /// How fast members may be changed.
+    pub changes: ChangePolicy,
+}
+
+impl AutopilotSettings {
+    /// As Consul does, a dead server goes after `server_stabilization_time`, as far as the quorum and `min_quorum`
+    /// allow, whether or not another takes its place; but not many at once, and a spare takes its vote in one step.
+    #[must_use]
+    pub fn removal_default() -> RemovalPolicy {
+        let library = RemovalPolicy::default();
+        RemovalPolicy {
+            swap: library.swap,
+            budget: library.budget,
+            cool_down: library.cool_down,
+            ..RemovalPolicy::reference()
+        }
+    }
 }
 
 impl Default for AutopilotSettings {
@@ -50,8 +77,20 @@ impl Default for AutopilotSettings {
             redundancy_zone_tag: String::new(),
             disable_upgrade_migration: false,
             upgrade_version_tag: String::new(),
+            health: HealthPolicy::default(),
+            removal: Self::removal_default(),
+            changes: ChangePolicy::default(),
         }
     }
+}
+
+/// The groups of [`AutopilotSettings`], which go through the log as JSON: they may grow.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Groups {
+    health: HealthPolicy,
+    removal: RemovalPolicy,
+    changes: ChangePolicy,
 }
 
 /// A change of the replicated state.
@@ -83,7 +122,7 @@ pub enum Command {
     /// Replace the autopilot configuration.
     SetAutopilot {
         /// The new one.
-        settings: AutopilotSettings,
+        settings: Box<AutopilotSettings>,
         /// Only when it was last changed at this index; 0: only when there is none yet.
         cas: Option<u64>,
     },
@@ -91,8 +130,15 @@ pub enum Command {
     KeepOut {
         /// Which server.
         id: String,
-        /// The gossip generation of the life that was removed.
+        /// The gossip generation of the life that was removed; 0 forgets the removal.
         generation: u64,
+    },
+    /// Keep what the leader's autopilot knows, orders included, for the next leader.
+    KeepLedger {
+        /// The ledger as JSON.
+        ledger: Bytes,
+        /// When it was made, in milliseconds since 1970 by the clock of the leader.
+        unix_ms: u64,
     },
 }
 
@@ -166,6 +212,14 @@ pub enum DecodeError {
         /// Which field.
         what: &'static str,
     },
+    /// Text that is not the JSON of this version.
+    #[error("{what} cannot be read: {problem}")]
+    Malformed {
+        /// Which field.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The checksum does not match.
     #[error("the checksum does not match")]
     Checksum,
@@ -174,8 +228,11 @@ pub enum DecodeError {
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const DELETE_PREFIX: u8 = 3;
-const SET_AUTOPILOT: u8 = 4;
+/// Settings without groups, as earlier versions wrote them; still read.
+const SET_AUTOPILOT_PLAIN: u8 = 4;
 const KEEP_OUT: u8 = 5;
+const SET_AUTOPILOT: u8 = 6;
+const KEEP_LEDGER: u8 = 7;
 
 impl Command {
     /// The command's bytes.
@@ -211,6 +268,12 @@ impl Command {
                 put_bytes(&mut out, id.as_bytes());
                 out.put_u64_le(*generation);
             }
+            Self::KeepLedger { ledger, unix_ms } => {
+                out.reserve(ledger.len());
+                out.put_u8(KEEP_LEDGER);
+                put_bytes(&mut out, ledger);
+                out.put_u64_le(*unix_ms);
+            }
         }
         out.freeze()
     }
@@ -231,7 +294,15 @@ impl Command {
             },
             DELETE => Self::Delete { key: reader.text("key", KEY_BYTES_MAX)?, cas: reader.cas()? },
             DELETE_PREFIX => Self::DeletePrefix { prefix: reader.text("prefix", KEY_BYTES_MAX)? },
-            SET_AUTOPILOT => Self::SetAutopilot { settings: reader.settings()?, cas: reader.cas()? },
+            SET_AUTOPILOT_PLAIN => {
+                Self::SetAutopilot { settings: Box::new(reader.plain_settings()?), cas: reader.cas()? }
+            }
+            SET_AUTOPILOT => {
+                Self::SetAutopilot { settings: Box::new(reader.settings()?), cas: reader.cas()? }
+            }
+            KEEP_LEDGER => {
+                Self::KeepLedger { ledger: reader.bytes("ledger", LEDGER_BYTES_MAX)?, unix_ms: reader.u64()? }
+            }
             KEEP_OUT => Self::KeepOut { id: reader.text("id", KEY_BYTES_MAX)?, generation: reader.u64()? },
             value => return Err(DecodeError::Unknown { what: "command", value }),
         };
@@ -257,6 +328,16 @@ fn put_cas(out: &mut impl BufMut, cas: Option<u64>) {
 }
 
 pub(super) fn put_settings(out: &mut impl BufMut, settings: &AutopilotSettings) {
+    put_plain_settings(out, settings);
+    let groups = Groups {
+        health: settings.health.clone(),
+        removal: settings.removal.clone(),
+        changes: settings.changes.clone(),
+    };
+    put_bytes(out, &serde_json::to_vec(&groups).expect("plain numbers and texts are always JSON"));
+}
+
+fn put_plain_settings(out: &mut impl BufMut, settings: &AutopilotSettings) {
     let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
     out.put_u8(u8::from(settings.cleanup_dead_servers));
     out.put_u64_le(nanos(settings.last_contact_threshold));
@@ -330,6 +411,14 @@ impl Reader {
     }
 
     pub(super) fn settings(&mut self) -> Result<AutopilotSettings, DecodeError> {
+        let plain = self.plain_settings()?;
+        let groups = self.bytes("settings", GROUPS_BYTES_MAX)?;
+        let Groups { health, removal, changes } = serde_json::from_slice(&groups)
+            .map_err(|error| DecodeError::Malformed { what: "settings", problem: error.to_string() })?;
+        Ok(AutopilotSettings { health, removal, changes, ..plain })
+    }
+
+    pub(super) fn plain_settings(&mut self) -> Result<AutopilotSettings, DecodeError> {
         Ok(AutopilotSettings {
             cleanup_dead_servers: self.flag("cleanup_dead_servers")?,
             last_contact_threshold: Duration::from_nanos(self.u64()?),
@@ -339,6 +428,7 @@ impl Reader {
             redundancy_zone_tag: self.text("redundancy_zone_tag", TAG_BYTES_MAX)?,
             disable_upgrade_migration: self.flag("disable_upgrade_migration")?,
             upgrade_version_tag: self.text("upgrade_version_tag", TAG_BYTES_MAX)?,
+            ..AutopilotSettings::default()
         })
     }
 
@@ -378,16 +468,18 @@ mod tests {
             Command::Delete { key: "a".into(), cas: None },
             Command::Delete { key: "a".into(), cas: Some(9) },
             Command::DeletePrefix { prefix: String::new() },
-            Command::SetAutopilot { settings: AutopilotSettings::default(), cas: Some(3) },
+            Command::SetAutopilot { settings: Box::default(), cas: Some(3) },
             Command::KeepOut { id: "id-1".into(), generation: 1_795_183_351_665 },
             Command::SetAutopilot {
-                settings: AutopilotSettings {
+                settings: Box::new(AutopilotSettings {
                     redundancy_zone_tag: "zone".into(),
                     cleanup_dead_servers: false,
+                    removal: RemovalPolicy { only_when_replaced: true, ..RemovalPolicy::default() },
                     ..AutopilotSettings::default()
-                },
+                }),
                 cas: None,
             },
+            Command::KeepLedger { ledger: Bytes::from_static(b"{}"), unix_ms: 1_795_183_351_665 },
         ]
     }
 
@@ -396,6 +488,25 @@ mod tests {
         for command in samples() {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
+    }
+
+    #[test]
+    fn settings_of_earlier_versions_are_read_and_get_the_default_groups() {
+        let settings = Box::new(AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() });
+        let mut bytes = BytesMut::from(&[FORMAT, SET_AUTOPILOT_PLAIN][..]);
+        put_plain_settings(&mut bytes, &settings);
+        put_cas(&mut bytes, Some(7));
+        assert_eq!(Command::decode(&bytes.freeze()), Ok(Command::SetAutopilot { settings, cas: Some(7) }));
+    }
+
+    #[test]
+    fn groups_of_later_versions_are_refused_and_not_half_read() {
+        let mut bytes = BytesMut::from(&[FORMAT, SET_AUTOPILOT][..]);
+        put_plain_settings(&mut bytes, &AutopilotSettings::default());
+        put_bytes(&mut bytes, br#"{"health":{},"removal":{},"changes":{},"later":{}}"#);
+        put_cas(&mut bytes, None);
+        let refused = Command::decode(&bytes.freeze());
+        assert!(matches!(refused, Err(DecodeError::Malformed { .. })), "{refused:?}");
     }
 
     #[test]

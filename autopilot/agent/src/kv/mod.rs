@@ -1,4 +1,4 @@
-//! The replicated state: keys and values, and the autopilot configuration.
+//! The replicated state: keys and values, the autopilot configuration, and what its last leader knew.
 //!
 //! In reading order: [`command`] is what goes through the log, [`store`] is what it does.
 
@@ -6,4 +6,4 @@ pub mod command;
 pub mod store;
 
 pub use command::{AutopilotSettings, Command, Outcome};
-pub use store::{Entry, KvMachine, KvStore, Versioned};
+pub use store::{Entry, KeptLedger, KvMachine, KvStore, Versioned};

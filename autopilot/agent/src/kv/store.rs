@@ -15,8 +15,8 @@ use raft::{SnapshotWriter, StateMachine};
 use tokio::sync::watch;
 
 use super::command::{
-    AutopilotSettings, Command, DecodeError, KEY_BYTES_MAX, Outcome, Reader, VALUE_BYTES_MAX, put_bytes,
-    put_settings,
+    AutopilotSettings, Command, DecodeError, KEY_BYTES_MAX, LEDGER_BYTES_MAX, Outcome, Reader,
+    VALUE_BYTES_MAX, put_bytes, put_settings,
 };
 
 /// The first bytes of a snapshot.
@@ -24,9 +24,12 @@ const SNAPSHOT_MAGIC: &[u8; 8] = b"APKVSNP1";
 /// The largest record of a snapshot: one key with its value and numbers.
 const RECORD_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 256;
 const RECORD_ENTRY: u8 = 1;
-const RECORD_AUTOPILOT: u8 = 2;
+/// Settings without groups, as earlier versions wrote them; still read.
+const RECORD_AUTOPILOT_PLAIN: u8 = 2;
 const RECORD_END: u8 = 3;
 const RECORD_KEPT_OUT: u8 = 4;
+const RECORD_AUTOPILOT: u8 = 5;
+const RECORD_LEDGER: u8 = 6;
 /// Removed servers that are remembered; beyond it the one whose removed life is the oldest is forgotten.
 const KEPT_OUT_MAX: usize = 256;
 
@@ -54,10 +57,20 @@ pub struct Versioned<T> {
     pub modify_index: u64,
 }
 
+/// What a leader's autopilot knew, for the next leader. Not a key: clients do not see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLedger {
+    /// The ledger as JSON.
+    pub ledger: Bytes,
+    /// When it was made, in milliseconds since 1970 by the clock of that leader.
+    pub unix_ms: u64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct State {
     entries: BTreeMap<String, Entry>,
     autopilot: Option<Versioned<AutopilotSettings>>,
+    ledger: Option<KeptLedger>,
     /// Servers that a person removed, each with the generation it had then.
     kept_out: BTreeMap<String, u64>,
     /// The index of the last change of any key, deletions included.
@@ -79,7 +92,15 @@ impl State {
                 }
                 Outcome::Applied
             }
-            Command::SetAutopilot { settings, cas } => self.set_autopilot(index, settings, cas),
+            Command::SetAutopilot { settings, cas } => self.set_autopilot(index, *settings, cas),
+            Command::KeepLedger { ledger, unix_ms } => {
+                self.ledger = Some(KeptLedger { ledger, unix_ms });
+                Outcome::Applied
+            }
+            Command::KeepOut { id, generation: 0 } => {
+                self.kept_out.remove(&id);
+                Outcome::Applied
+            }
             Command::KeepOut { id, generation } => {
                 self.kept_out.insert(id, generation);
                 while self.kept_out.len() > KEPT_OUT_MAX {
@@ -192,6 +213,12 @@ impl KvStore {
         self.state.read().autopilot.clone()
     }
 
+    /// What the autopilot of the last leader knew.
+    #[must_use]
+    pub fn ledger(&self) -> Option<KeptLedger> {
+        self.state.read().ledger.clone()
+    }
+
     /// Whether a person removed this life of this server from the cluster.
     #[must_use]
     pub fn is_kept_out(&self, id: &str, generation: u64) -> bool {
@@ -293,6 +320,12 @@ fn write_snapshot(state: &State, out: &mut dyn Write) -> io::Result<()> {
         record.put_u64_le(autopilot.modify_index);
         flush(&mut record, &mut checksum)?;
     }
+    if let Some(kept) = &state.ledger {
+        record.put_u8(RECORD_LEDGER);
+        put_bytes(&mut record, &kept.ledger);
+        record.put_u64_le(kept.unix_ms);
+        flush(&mut record, &mut checksum)?;
+    }
     for (id, generation) in &state.kept_out {
         record.put_u8(RECORD_KEPT_OUT);
         put_bytes(&mut record, id.as_bytes());
@@ -365,10 +398,16 @@ fn restore_record(
             state.entries.insert(key, entry);
             false
         }
-        RECORD_AUTOPILOT => {
-            let value = reader.settings()?;
+        tag @ (RECORD_AUTOPILOT | RECORD_AUTOPILOT_PLAIN) => {
+            let plain = tag == RECORD_AUTOPILOT_PLAIN;
+            let value = if plain { reader.plain_settings()? } else { reader.settings()? };
             state.autopilot =
                 Some(Versioned { value, create_index: reader.u64()?, modify_index: reader.u64()? });
+            false
+        }
+        RECORD_LEDGER => {
+            let ledger = reader.bytes("ledger", LEDGER_BYTES_MAX)?;
+            state.ledger = Some(KeptLedger { ledger, unix_ms: reader.u64()? });
             false
         }
         RECORD_KEPT_OUT => {
@@ -483,6 +522,21 @@ mod tests {
         assert!(store.is_kept_out("id-7", 7) && store.is_kept_out("id-7", 6));
         assert!(!store.is_kept_out("id-7", 8), "it started again");
         assert!(!store.is_kept_out("id-1", 1), "the oldest is forgotten");
+        run(&mut machine, 999, &Command::KeepOut { id: "id-7".into(), generation: 0 });
+        assert!(!store.is_kept_out("id-7", 7), "forgiven");
+    }
+
+    #[test]
+    fn the_ledger_is_kept_beside_the_keys_and_wakes_nobody() {
+        let (mut machine, store) = KvMachine::new();
+        run(&mut machine, 1, &put("a", "1", None));
+        let mut changed = store.watch();
+        changed.borrow_and_update();
+        run(&mut machine, 2, &Command::KeepLedger { ledger: "old".into(), unix_ms: 1 });
+        run(&mut machine, 3, &Command::KeepLedger { ledger: "new".into(), unix_ms: 2 });
+        assert_eq!(store.ledger(), Some(KeptLedger { ledger: "new".into(), unix_ms: 2 }));
+        assert_eq!(store.keys("", None).value, ["a"]);
+        assert!(!changed.has_changed().expect("the machine lives"));
     }
 
     fn snapshot_bytes(machine: &KvMachine) -> Vec<u8> {
@@ -496,9 +550,10 @@ mod tests {
         run(&mut machine, 3, &put("a", "1", None));
         run(&mut machine, 4, &put("b/c", "2", None));
         run(&mut machine, 5, &Command::Delete { key: "a".into(), cas: None });
-        let settings = AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() };
+        let settings = Box::new(AutopilotSettings { min_quorum: 3, ..AutopilotSettings::default() });
         run(&mut machine, 6, &Command::SetAutopilot { settings, cas: Some(0) });
         run(&mut machine, 7, &Command::KeepOut { id: "id-1".into(), generation: 50 });
+        run(&mut machine, 8, &Command::KeepLedger { ledger: "what it knew".into(), unix_ms: 9 });
         machine
     }
 
@@ -510,6 +565,37 @@ mod tests {
         copy.restore(&mut snapshot_bytes(&machine).as_slice()).expect("valid");
         assert_eq!(*copy.state.read(), *machine.state.read());
         assert_eq!(store.autopilot().expect("restored").value.min_quorum, 3);
+    }
+
+    #[test]
+    fn a_snapshot_of_an_earlier_version_is_read() {
+        // Settings without groups: the record before the end of the file of such a server.
+        let mut bytes = SNAPSHOT_MAGIC.to_vec();
+        let mut checksum = crc32fast::Hasher::new();
+        let plain = Command::SetAutopilot { settings: Box::default(), cas: None }.encode();
+        let groups = plain.windows(10).position(|part| part == b"{\"health\":").expect("JSON");
+        let mut record = BytesMut::new();
+        record.put_u8(RECORD_AUTOPILOT_PLAIN);
+        // Between the two leading bytes of a command and the length of the groups.
+        record.put_slice(&plain[2..groups - 4]);
+        record.put_u64_le(4);
+        record.put_u64_le(6);
+        let mut end = BytesMut::new();
+        end.put_u8(RECORD_END);
+        end.put_u64_le(0);
+        end.put_u64_le(7);
+        checksum.update(&record);
+        checksum.update(&end);
+        end.put_u32_le(checksum.finalize());
+        for part in [record, end] {
+            bytes.extend(u32::try_from(part.len()).expect("short").to_le_bytes());
+            bytes.extend(part);
+        }
+        let (mut machine, store) = KvMachine::new();
+        machine.restore(&mut bytes.as_slice()).expect("still readable");
+        let settings = store.autopilot().expect("restored");
+        assert_eq!((settings.value, settings.modify_index), (AutopilotSettings::default(), 6));
+        assert_eq!(store.ledger(), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Follower {
         let members = ["a", "b", "c"].map(|id| Server::voter(id, format!("{id}:1"))).to_vec();
         let entry = |index, kind| Entry::new(EntryId::new(5, index), kind, bytes::Bytes::new());
         let persisted = Persisted {
-            hard_state: HardState { term: Term(5), voted_for: None },
+            hard_state: HardState { term: Term(5), ..HardState::default() },
             snapshot: None,
             base: EntryId::default(),
             entries: vec![
@@ -51,7 +51,8 @@ impl Follower {
     fn asked(&mut self, from: &str, request: Request) -> Vec<Effect> {
         self.tokens += 1;
         let reply = ReplyToken(self.tokens);
-        self.step(Input::Request { from: Peer::new(from, format!("{from}:1")), request, reply })
+        let from = Peer::new(from, format!("{from}:1"));
+        self.step(Input::Request { from, request, reply, regard: None })
     }
 
     fn hears(&mut self, leader: &str, term: u64, features: Features) -> Vec<Effect> {
@@ -76,7 +77,7 @@ impl Follower {
 
 fn sent(effects: &[Effect]) -> Option<Sequence> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Send { to, sequence, request: Request::ReadIndex } => {
+        Effect::Send { to, sequence, request: Request::ReadIndex, .. } => {
             assert_eq!(to.id, "a".into(), "the leader is asked");
             Some(*sequence)
         }

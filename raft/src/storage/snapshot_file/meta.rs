@@ -4,7 +4,7 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use raft_types::{Configuration, EntryId, LogIndex, Server, Suffrage, Term};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Server, Suffrage, Term};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -42,6 +42,9 @@ struct WrittenConfiguration<'a> {
     /// Not known to hashicorp/raft; there only while joint.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outgoing: Vec<WrittenServer<'a>>,
+    /// Not known to hashicorp/raft; there only after a forced recovery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -51,6 +54,13 @@ struct WrittenServer<'a> {
     #[serde(rename = "ID")]
     id: &'a str,
     address: &'a str,
+    /// Not known to hashicorp/raft; there only if it is not the founder's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incarnation: Option<u64>,
+}
+
+fn unless_zero(number: u64) -> Option<u64> {
+    (number != 0).then_some(number)
 }
 
 /// The addresses of the voters as a msgpack array of raw strings, which old readers want.
@@ -94,6 +104,7 @@ fn written(servers: &[Server]) -> Vec<WrittenServer<'_>> {
             suffrage: u8::from(server.suffrage == Suffrage::Nonvoter),
             id: server.id.as_str(),
             address: server.address.as_str(),
+            incarnation: unless_zero(server.incarnation.0),
         });
     }
     all
@@ -112,6 +123,7 @@ impl StoredMeta {
             configuration: WrittenConfiguration {
                 servers: written(meta.configuration.servers()),
                 outgoing: written(meta.configuration.outgoing()),
+                epoch: unless_zero(meta.configuration.epoch()),
             },
             configuration_index: meta.configuration_index.0,
             size: meta.size,
@@ -141,6 +153,7 @@ impl StoredMeta {
         };
         let servers = list(configuration.get("Servers")?)?;
         let outgoing = configuration.get("Outgoing").map_or_else(|_| Ok(Vec::new()), list)?;
+        let epoch = configuration.optional("Epoch")?;
         let crc = match object.get("CRC")? {
             Value::Null => return Err("it was never completed".to_owned()),
             Value::String(text) => BASE64.decode(text).map_err(|error| error.to_string())?,
@@ -153,7 +166,7 @@ impl StoredMeta {
                     term: Term(object.position("Term")?),
                     index: LogIndex(object.position("Index")?),
                 },
-                configuration: Configuration::joint(servers, outgoing),
+                configuration: Configuration::joint(servers, outgoing).in_epoch(epoch),
                 configuration_index: LogIndex(object.position("ConfigurationIndex")?),
                 size: object.number("Size")?,
             },
@@ -170,7 +183,13 @@ fn server(value: &Value) -> Result<Server, String> {
         1 | 2 => Suffrage::Nonvoter,
         other => return Err(format!("suffrage {other}")),
     };
-    Ok(Server { id: object.text("ID")?.into(), address: object.text("Address")?.into(), suffrage })
+    let incarnation = Incarnation(object.optional("Incarnation")?);
+    Ok(Server {
+        id: object.text("ID")?.into(),
+        address: object.text("Address")?.into(),
+        suffrage,
+        incarnation,
+    })
 }
 
 /// A JSON object whose keys are found in any case.
@@ -190,6 +209,11 @@ impl<'a> Object<'a> {
 
     fn number(&self, key: &str) -> Result<u64, String> {
         self.get(key)?.as_u64().ok_or_else(|| format!("{key} is not a number"))
+    }
+
+    /// Zero where it is missing.
+    fn optional(&self, key: &str) -> Result<u64, String> {
+        if self.get(key).is_err() { Ok(0) } else { self.number(key) }
     }
 
     /// A term or an index.

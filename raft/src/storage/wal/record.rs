@@ -1,7 +1,7 @@
 //! Records: what stands in the body of a frame, one behind the other.
 //!
 //! ```text
-//! hard state     │01│term u64│voted u8│length u32│id ..│        voted: 0 nobody (no length, no id), 1 somebody
+//! hard state     │01│term u64│flags u8│length u32│id ..│incarnation u64│  flags: 1 a vote (length, id), 2 an incarnation
 //! reset to       │02│term u64│index u64│
 //! truncate from  │03│index u64│
 //! compact        │04│term u64│index u64│first u64│              first: the oldest segment still needed
@@ -10,12 +10,14 @@
 //! configuration  │13│ .. as an entry .. │(count u32│ (suffrage u8│id u32│id ..│address u32│address ..)*)×2   12 barrier
 //! ```
 //!
-//! Numbers are little-endian; suffrage is 0 for a voter and 1 for a non-voter.
+//! members        │14│ .. as a configuration, behind each address the incarnation u64, at the end the epoch u64
+//!
+//! Members are written as a configuration where all incarnations and the epoch are zero. Numbers are little-endian; suffrage is 0 for a voter and 1 for a non-voter.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use raft_types::{Configuration, EntryId, LogIndex, Server, Suffrage, Term};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Server, Suffrage, Term};
 
 use crate::core::{Entry, EntryKind, HardState};
 
@@ -28,6 +30,9 @@ const COMMAND: u8 = 0x10;
 const NOOP: u8 = 0x11;
 const BARRIER: u8 = 0x12;
 const CONFIGURATION: u8 = 0x13;
+const MEMBERS: u8 = 0x14;
+const VOTED: u8 = 1;
+const INCARNATION: u8 = 2;
 
 /// One change of the log, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +71,14 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 pub(super) fn put_hard_state(out: &mut Vec<u8>, state: &HardState) {
     out.push(HARD_STATE);
     out.extend_from_slice(&state.term.0.to_le_bytes());
-    match &state.voted_for {
-        None => out.push(0),
-        Some(id) => {
-            out.push(1);
-            put_text(out, id.as_str());
-        }
+    let voted = if state.voted_for.is_some() { VOTED } else { 0 };
+    let incarnation = if state.incarnation.is_founder() { 0 } else { INCARNATION };
+    out.push(voted | incarnation);
+    if let Some(id) = &state.voted_for {
+        put_text(out, id.as_str());
+    }
+    if incarnation != 0 {
+        out.extend_from_slice(&state.incarnation.0.to_le_bytes());
     }
 }
 
@@ -100,10 +107,13 @@ pub(super) fn put_start(out: &mut Vec<u8>, start: Start) {
 
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     let mut head = [0; 25];
+    let long =
+        matches!(&entry.kind, EntryKind::Configuration(configuration) if has_identities(configuration));
     head[0] = match entry.kind {
         EntryKind::Command => COMMAND,
         EntryKind::Noop => NOOP,
         EntryKind::Barrier => BARRIER,
+        EntryKind::Configuration(_) if long => MEMBERS,
         EntryKind::Configuration(_) => CONFIGURATION,
     };
     head[1..9].copy_from_slice(&entry.id.term.0.to_le_bytes());
@@ -120,9 +130,21 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
                 out.push(u8::from(server.suffrage == Suffrage::Nonvoter));
                 put_text(out, server.id.as_str());
                 put_text(out, server.address.as_str());
+                if long {
+                    out.extend_from_slice(&server.incarnation.0.to_le_bytes());
+                }
             }
         }
+        if long {
+            out.extend_from_slice(&configuration.epoch().to_le_bytes());
+        }
     }
+}
+
+/// Whether the shorter form would lose something.
+fn has_identities(configuration: &Configuration) -> bool {
+    let mut members = configuration.servers().iter().chain(configuration.outgoing());
+    configuration.epoch() != 0 || members.any(|server| !server.incarnation.is_founder())
 }
 
 /// Reads the records in one frame's body. Payloads are slices of `segment`, not copies.
@@ -152,12 +174,13 @@ impl<'a> Reader<'a> {
         let record = match self.u8()? {
             HARD_STATE => {
                 let term = Term(self.u64()?);
-                let voted_for = match self.u8()? {
-                    0 => None,
-                    1 => Some(self.text()?.into()),
-                    _ => return Err("a hard state with an unknown vote flag"),
-                };
-                Record::HardState(HardState { term, voted_for })
+                let flags = self.u8()?;
+                if flags & !(VOTED | INCARNATION) != 0 {
+                    return Err("a hard state with an unknown flag");
+                }
+                let voted_for = if flags & VOTED == 0 { None } else { Some(self.text()?.into()) };
+                let incarnation = if flags & INCARNATION == 0 { 0 } else { self.u64()? };
+                Record::HardState(HardState { term, voted_for, incarnation: Incarnation(incarnation) })
             }
             RESET => Record::Reset(self.id()?),
             TRUNCATE => Record::Truncate(LogIndex(self.u64()?)),
@@ -173,7 +196,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self, tag: u8) -> Result<Entry, &'static str> {
-        if !(COMMAND..=CONFIGURATION).contains(&tag) {
+        if !(COMMAND..=MEMBERS).contains(&tag) {
             return Err("a record of an unknown kind");
         }
         let id = self.id()?;
@@ -185,17 +208,18 @@ impl<'a> Reader<'a> {
             COMMAND => EntryKind::Command,
             NOOP => EntryKind::Noop,
             BARRIER => EntryKind::Barrier,
-            _ => EntryKind::Configuration(self.configuration()?),
+            tag => EntryKind::Configuration(self.configuration(tag == MEMBERS)?),
         };
         Ok(Entry { id, kind, data, extensions })
     }
 
-    fn configuration(&mut self) -> Result<Configuration, &'static str> {
-        let servers = self.servers()?;
-        Ok(Configuration::joint(servers, self.servers()?))
+    fn configuration(&mut self, long: bool) -> Result<Configuration, &'static str> {
+        let servers = self.servers(long)?;
+        let configuration = Configuration::joint(servers, self.servers(long)?);
+        Ok(configuration.in_epoch(if long { self.u64()? } else { 0 }))
     }
 
-    fn servers(&mut self) -> Result<Vec<Server>, &'static str> {
+    fn servers(&mut self, long: bool) -> Result<Vec<Server>, &'static str> {
         let count = self.u32()?;
         // No capacity from the count: it is only believed as far as servers follow.
         let mut servers = Vec::new();
@@ -205,7 +229,9 @@ impl<'a> Reader<'a> {
                 1 => Suffrage::Nonvoter,
                 _ => return Err("a server with an unknown suffrage"),
             };
-            servers.push(Server { id: self.text()?.into(), address: self.text()?.into(), suffrage });
+            let (id, address) = (self.text()?.into(), self.text()?.into());
+            let incarnation = Incarnation(if long { self.u64()? } else { 0 });
+            servers.push(Server { id, address, suffrage, incarnation });
         }
         Ok(servers)
     }
@@ -289,13 +315,18 @@ mod tests {
     }
 
     fn configuration() -> impl Strategy<Value = Configuration> {
-        let server = (text(), text(), any::<bool>()).prop_map(|(id, address, votes)| {
-            if votes { Server::voter(id, address) } else { Server::nonvoter(id, address) }
-        });
-        (proptest::collection::vec(server, 0..5), 0..5_usize).prop_map(|(mut servers, leaving)| {
-            let outgoing = servers.split_off(leaving.min(servers.len()));
-            Configuration::joint(servers, outgoing)
-        })
+        let number = || prop_oneof![Just(0), any::<u64>()];
+        let server =
+            (text(), text(), any::<bool>(), number()).prop_map(|(id, address, votes, incarnation)| {
+                let server = if votes { Server::voter(id, address) } else { Server::nonvoter(id, address) };
+                Server { incarnation: Incarnation(incarnation), ..server }
+            });
+        (proptest::collection::vec(server, 0..5), 0..5_usize, number()).prop_map(
+            |(mut servers, leaving, epoch)| {
+                let outgoing = servers.split_off(leaving.min(servers.len()));
+                Configuration::joint(servers, outgoing).in_epoch(epoch)
+            },
+        )
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
@@ -316,9 +347,13 @@ mod tests {
 
     fn record() -> impl Strategy<Value = Record> {
         prop_oneof![
-            (any::<u64>(), proptest::option::of(text())).prop_map(|(term, voted)| Record::HardState(
-                HardState { term: Term(term), voted_for: voted.map(Into::into) }
-            )),
+            (any::<u64>(), proptest::option::of(text()), any::<u64>()).prop_map(
+                |(term, voted, incarnation)| Record::HardState(HardState {
+                    term: Term(term),
+                    voted_for: voted.map(Into::into),
+                    incarnation: Incarnation(incarnation)
+                })
+            ),
             id().prop_map(Record::Reset),
             any::<u64>().prop_map(|index| Record::Truncate(LogIndex(index))),
             (id(), any::<u64>())

@@ -16,6 +16,21 @@ fn configuration() -> Configuration {
     Configuration::new(vec![Server::voter("n1", "10.0.0.1:8300"), Server::nonvoter("n2", "10.0.0.2:8300")])
 }
 
+#[test]
+fn identities_in_a_configuration_arrive_and_are_absent_where_there_are_none() {
+    let plain = encode_configuration(&configuration());
+    assert!(
+        !plain.windows(11).any(|part| part == b"Incarnation")
+            && !plain.windows(5).any(|part| part == b"Epoch")
+    );
+    let named = Server { incarnation: Incarnation(u64::MAX - 7), ..Server::voter("n3", "10.0.0.3:8300") };
+    let joint = Configuration::joint(vec![named.clone()], vec![named, Server::voter("n1", "10.0.0.1:8300")]);
+    for configuration in [configuration(), joint.clone(), joint.in_epoch(99)] {
+        let read = decode_configuration(encode_configuration(&configuration), &Limits::default());
+        assert_eq!(read, Ok(configuration));
+    }
+}
+
 /// Through the wire and back, byte by byte lengths included.
 fn through(request: &Request, format: TimeFormat) -> Asked {
     let mut out = BytesMut::new();
@@ -113,7 +128,8 @@ fn a_heartbeat_is_what_hashicorp_takes_for_one() {
 fn a_sender_without_an_id_is_known_by_its_address() {
     let sent_by = |id: Option<&'static [u8]>, addr: Option<&'static [u8]>, older: &'static [u8]| {
         let bytes = |b: &'static [u8]| Bytes::from_static(b);
-        let header = Header { protocol_version: 3, id: id.map(bytes), addr: addr.map(bytes) };
+        let (id, addr) = (id.map(bytes), addr.map(bytes));
+        let header = Header { protocol_version: 3, id, addr, ..Header::default() };
         sender(&header, Some(&bytes(older)))
     };
     let known = |id: &str, address: &str| Ok(Peer { id: id.into(), address: address.into() });
@@ -155,9 +171,9 @@ fn snapshots_of_both_versions_are_read() {
 fn staging_servers_do_not_vote() {
     let staging = |suffrage| {
         let id = Bytes::from_static(b"s");
-        let servers = vec![wire::Server { suffrage, address: id.clone(), id }];
+        let servers = vec![wire::Server { suffrage, address: id.clone(), id, incarnation: 0 }];
         decode_configuration(
-            wire::Configuration { servers: Some(servers), outgoing: None }.encode(),
+            wire::Configuration { servers: Some(servers), ..wire::Configuration::default() }.encode(),
             &Limits::default(),
         )
     };
@@ -169,14 +185,22 @@ fn staging_servers_do_not_vote() {
 fn a_server_without_pre_vote_consents() {
     let frame = || ResponseFrame::refused("raft: unexpected command");
     let consent = read_response(frame(), &"n2".into(), Some(Term(5)));
-    assert_eq!(consent, Ok(Response::PreVote { term: Term(4), granted: true }));
+    assert_eq!(
+        consent,
+        Ok(Response::PreVote { term: Term(4), granted: true, incarnation: Incarnation::FOUNDER })
+    );
     assert!(matches!(read_response(frame(), &"n2".into(), None), Err(Nonsense::PeerError(_))));
 }
 
 #[test]
 fn an_answer_of_another_server_counts_for_nothing() {
-    let response =
-        Response::Append { term: Term(1), success: true, last_log: LogIndex(9), features: Features::OURS };
+    let response = Response::Append {
+        term: Term(1),
+        success: true,
+        last_log: LogIndex(9),
+        features: Features::OURS,
+        incarnation: Incarnation::FOUNDER,
+    };
     assert_eq!(read_response(local().response(&response), &"n1".into(), None), Ok(response));
     let wrong = read_response(local().response(&response), &"n2".into(), None);
     assert!(matches!(wrong, Err(Nonsense::WrongServer { .. })), "{wrong:?}");
@@ -258,15 +282,23 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 fn any_response() -> impl Strategy<Value = (Call, Response)> {
-    (any_number().prop_map(Term), any::<bool>(), any_number().prop_map(LogIndex), 0..6).prop_map(
-        |(term, yes, last_log, kind)| match kind {
+    let incarnation = any::<u64>().prop_map(Incarnation);
+    let last_log = any_number().prop_map(LogIndex);
+    (any_number().prop_map(Term), any::<bool>(), last_log, 0..6, incarnation).prop_map(
+        |(term, yes, last_log, kind, incarnation)| match kind {
             0 => (
                 Call::AppendEntries,
-                Response::Append { term, success: yes, last_log, features: Features(term.0 % 2) },
+                Response::Append {
+                    term,
+                    success: yes,
+                    last_log,
+                    features: Features(term.0 % 2),
+                    incarnation,
+                },
             ),
-            1 => (Call::RequestVote, Response::Vote { term, granted: yes }),
-            2 => (Call::RequestPreVote, Response::PreVote { term, granted: yes }),
-            3 => (Call::InstallSnapshot, Response::InstallSnapshot { term, success: yes }),
+            1 => (Call::RequestVote, Response::Vote { term, granted: yes, incarnation }),
+            2 => (Call::RequestPreVote, Response::PreVote { term, granted: yes, incarnation }),
+            3 => (Call::InstallSnapshot, Response::InstallSnapshot { term, success: yes, incarnation }),
             4 => (Call::ReadIndex, Response::ReadIndex { term, index: yes.then_some(last_log) }),
             _ => (Call::TimeoutNow, Response::TimeoutNow),
         },
@@ -278,8 +310,24 @@ proptest! {
     fn requests_arrive_as_they_were_sent(request in any_request(), legacy in any::<bool>()) {
         let format = if legacy { TimeFormat::Legacy } else { TimeFormat::Timestamp };
         let asked = through(&request, format);
-        prop_assert_eq!(asked.from, peer());
-        prop_assert_eq!(asked.request, request);
+        prop_assert_eq!(&asked.from, &peer());
+        prop_assert_eq!(&asked.request, &request);
+        prop_assert_eq!(&asked.regard, &None);
+        prop_assert!(local().check_target(asked).is_ok(), "a Go server does not say whom it means");
+    }
+
+    #[test]
+    fn what_a_request_says_of_its_receiver_arrives(
+        request in any_request(), incarnation in any::<u64>(), held in any_number(), epoch in any::<u64>()
+    ) {
+        let regard = Regard { incarnation: Incarnation(incarnation), held: LogIndex(held), epoch };
+        let mut buffer = FrameBuffer::new(Limits::default());
+        local().encode_request_to(&"n2".into(), &request, regard, TimeFormat::Legacy, buffer.space());
+        let frame = buffer.take_request().expect("valid").expect("complete");
+        let asked = read_request(frame, &Limits::default()).expect("sense");
+        prop_assert_eq!((&asked.regard, &asked.request), (&Some(regard), &request));
+        let refused = local().check_target(asked).expect_err("it is for n2");
+        prop_assert_eq!(refused.to_string(), "this is server n1, not n2");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::convert::{self, Nonsense};
 use super::super::wire::{Call, FrameBuffer};
 use super::{ANSWER_LIMITS, AnswerError, Context, connect, next_answer};
-use crate::core::{Request, Sequence};
+use crate::core::{Regard, Request, Sequence};
 use crate::transport::{Incoming, SendError};
 
 /// Requests are written together up to about this many bytes.
@@ -44,6 +44,7 @@ pub(super) struct Target {
 pub(super) struct Job {
     pub(super) sequence: Sequence,
     pub(super) request: Request,
+    pub(super) regard: Regard,
 }
 
 /// What goes over a connection.
@@ -210,7 +211,7 @@ impl Lane {
         };
         let reading = Answers { context, peer, flow, limit, answered: &mut answered };
         let end = tokio::select! {
-            end = write_requests(context, jobs, waiting, flow, write) => end,
+            end = write_requests(context, peer, jobs, waiting, flow, write) => end,
             end = reading.read(read) => end,
             _ = moves.changed() => End::Moved,
         };
@@ -271,6 +272,7 @@ fn pause(failures: u32) -> Duration {
 
 async fn write_requests(
     context: &Context,
+    peer: &ServerId,
     jobs: &mut mpsc::Receiver<Job>,
     waiting: &mut VecDeque<Job>,
     flow: &Flow,
@@ -289,7 +291,8 @@ async fn write_requests(
         room.forget();
         loop {
             let Some(job) = waiting.pop_front() else { break };
-            context.local.encode_request(&job.request, context.options.time_format, &mut out);
+            let format = context.options.time_format;
+            context.local.encode_request_to(peer, &job.request, job.regard, format, &mut out);
             let pre_vote = match job.request {
                 Request::PreVote { term, .. } => Some(term),
                 _ => None,

@@ -33,7 +33,7 @@ use self::lane::{Job, Lane, LaneKind, Target};
 use super::convert::Local;
 use super::wire::{Call, FrameBuffer, Limits, ResponseFrame, TimeFormat, WireError};
 use super::{Inbox, Incoming, SendError, SnapshotState, Transport};
-use crate::core::{Peer, Request, Sequence};
+use crate::core::{Peer, Regard, Request, Sequence};
 
 /// Tunables of a [`TcpTransport`]. The defaults suit a local network and Go peers.
 #[derive(Clone, Debug)]
@@ -271,7 +271,7 @@ impl Transport for TcpTransport {
         self.address.clone()
     }
 
-    fn send(&self, to: &Peer, sequence: Sequence, request: Request) {
+    fn send(&self, to: &Peer, sequence: Sequence, request: Request, regard: Regard) {
         let mut state = self.state();
         let Some(context) = state.context.clone() else { return };
         let links = state.peers.entry(to.id.clone()).or_insert_with(|| Links::start(&context, to));
@@ -281,7 +281,7 @@ impl Transport for TcpTransport {
             Request::Append { .. } | Request::ReadIndex => &links.entries,
             _ => &links.control,
         };
-        let reason = match lane.try_send(Job { sequence, request }) {
+        let reason = match lane.try_send(Job { sequence, request, regard }) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(_)) => SendError::QueueFull { to: to.id.clone() },
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -292,7 +292,14 @@ impl Transport for TcpTransport {
         fail(&context, to.id.clone(), sequence, reason);
     }
 
-    fn send_snapshot(&self, to: &Peer, sequence: Sequence, request: Request, snapshot: SnapshotState) {
+    fn send_snapshot(
+        &self,
+        to: &Peer,
+        sequence: Sequence,
+        request: Request,
+        regard: Regard,
+        snapshot: SnapshotState,
+    ) {
         let mut state = self.state();
         let Some(context) = state.context.clone() else { return };
         let links = state.peers.entry(to.id.clone()).or_insert_with(|| Links::start(&context, to));
@@ -303,7 +310,8 @@ impl Transport for TcpTransport {
         let Ok(permit) = permit else {
             return fail(&context, to.id.clone(), sequence, SendError::QueueFull { to: to.id.clone() });
         };
-        let sending = snapshot::Sending { to: to.clone(), sequence, request, state: snapshot, stop, permit };
+        let to = to.clone();
+        let sending = snapshot::Sending { to, sequence, request, regard, state: snapshot, stop, permit };
         context.tasks.spawn_on(sending.run(Arc::clone(&context)), &context.runtime);
     }
 

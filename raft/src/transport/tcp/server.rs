@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::convert::{self, Asked};
 use super::super::wire::{FrameBuffer, RequestFrame, ResponseFrame, WireError};
 use super::{CHUNK, CHUNKS_WAITING, Context};
-use crate::core::{Peer, Request, Response, SnapshotMeta};
+use crate::core::{Peer, Regard, Request, Response, SnapshotMeta};
 use crate::transport::{Incoming, Responder};
 
 /// Answers are written together up to about this many bytes.
@@ -295,13 +295,14 @@ impl<'a> Requests<'a> {
             RequestFrame::InstallSnapshot(request) => u64::try_from(request.size).unwrap_or(0),
             _ => 0,
         };
-        match convert::read_request(frame, &self.context.options.limits) {
-            Ok(Asked { from, request }) => match request {
+        let asked = convert::read_request(frame, &self.context.options.limits);
+        match asked.and_then(|asked| self.context.local.check_target(asked)) {
+            Ok(Asked { from, request, regard, .. }) => match request {
                 Request::InstallSnapshot { ref meta, .. } => {
                     let meta = meta.clone();
-                    self.snapshot(from, request, meta).await
+                    self.snapshot(from, request, regard, meta).await
                 }
-                request => self.request(from, request, size).await,
+                request => self.request(from, request, regard, size).await,
             },
             Err(error) => {
                 tracing::warn!(from = %self.connection.from, %error, "refusing a request");
@@ -312,12 +313,18 @@ impl<'a> Requests<'a> {
         }
     }
 
-    async fn request(&mut self, from: Peer, request: Request, size: usize) -> Result<bool, Closing> {
+    async fn request(
+        &mut self,
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        size: usize,
+    ) -> Result<bool, Closing> {
         let permits = u32::try_from(size.min(self.room_max)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
         let (responder, answer) = Responder::new();
         self.expect(Pending::Answer(answer, permit)).await?;
-        self.deliver(Incoming::Request { from, request, responder }).await
+        self.deliver(Incoming::Request { from, request, regard, responder }).await
     }
 
     /// Puts an answer in line.
@@ -331,11 +338,17 @@ impl<'a> Requests<'a> {
 
     /// Hands a snapshot on while it arrives. The stream never loses its place: the whole state is read, or the
     /// connection ends (catalogue P10).
-    async fn snapshot(&mut self, from: Peer, request: Request, meta: SnapshotMeta) -> Result<bool, Closing> {
+    async fn snapshot(
+        &mut self,
+        from: Peer,
+        request: Request,
+        regard: Option<Regard>,
+        meta: SnapshotMeta,
+    ) -> Result<bool, Closing> {
         let (chunks, state) = mpsc::channel(CHUNKS_WAITING);
         let (responder, answer) = Responder::new();
         let mut left = meta.size;
-        self.deliver(Incoming::Snapshot { from, request, meta, state, responder }).await?;
+        self.deliver(Incoming::Snapshot { from, request, regard, meta, state, responder }).await?;
         let mut usable = true;
         while left > 0 {
             // Whoever stops listening early gets the rest read away.

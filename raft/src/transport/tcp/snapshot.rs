@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::convert;
 use super::super::wire::{Call, FrameBuffer};
 use super::{ANSWER_LIMITS, CHUNK, CHUNKS_WAITING, Context, TcpOptions, connect, next_answer};
-use crate::core::{Peer, Request, Response, Sequence};
+use crate::core::{Peer, Regard, Request, Response, Sequence};
 use crate::transport::{Incoming, SendError, SnapshotState};
 
 /// Bytes of state for which a second is added to the time for the answer: the peer may load it before it answers.
@@ -25,6 +25,7 @@ pub(super) struct Sending {
     pub(super) to: Peer,
     pub(super) sequence: Sequence,
     pub(super) request: Request,
+    pub(super) regard: Regard,
     pub(super) state: SnapshotState,
     pub(super) stop: CancellationToken,
     /// One snapshot at a time for each peer.
@@ -33,10 +34,10 @@ pub(super) struct Sending {
 
 impl Sending {
     pub(super) async fn run(self, context: Arc<Context>) {
-        let Self { to, sequence, request, state, stop, permit } = self;
+        let Self { to, sequence, request, regard, state, stop, permit } = self;
         let sent = tokio::select! {
             () = stop.cancelled() => Err(SendError::Broken(io::ErrorKind::ConnectionAborted.into())),
-            sent = send(&context, &to, &request, state) => sent,
+            sent = send(&context, &to, &request, regard, state) => sent,
         };
         drop(permit);
         let id = to.id;
@@ -53,6 +54,7 @@ async fn send(
     context: &Context,
     to: &Peer,
     request: &Request,
+    regard: Regard,
     state: SnapshotState,
 ) -> Result<Response, SendError> {
     let Request::InstallSnapshot { meta, .. } = request else {
@@ -63,7 +65,7 @@ async fn send(
     let stream = connect(&to.address, options.connect_timeout).await?;
     let (mut read, mut write) = stream.into_split();
     let mut head = BytesMut::new();
-    context.local.encode_request(request, options.time_format, &mut head);
+    context.local.encode_request_to(&to.id, request, regard, options.time_format, &mut head);
     let chunks = read_chunks(context, state, meta.size);
     let writing = write_all(&mut write, head.freeze(), chunks, options);
     let mut frames = FrameBuffer::new(ANSWER_LIMITS);

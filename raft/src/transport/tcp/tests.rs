@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use raft_types::{Configuration, EntryId, LogIndex, Term};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Term};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::core::{Entry, EntryKind, Features, Response, SnapshotMeta};
+use crate::core::{Entry, EntryKind, Features, Regard, Response, SnapshotMeta};
 use crate::transport::Responder;
 
 /// Nothing here takes this long; a test that waits for it fails.
@@ -18,6 +18,9 @@ struct Node {
     inbox: mpsc::Receiver<Incoming>,
     next: u64,
 }
+
+/// An incarnation of its own, so that it is seen to travel.
+const LIFE: Incarnation = Incarnation(0xfeed_0000_0000_0007);
 
 impl Node {
     async fn start(id: &str, options: TcpOptions) -> Self {
@@ -34,7 +37,7 @@ impl Node {
 
     fn send(&mut self, to: &Peer, request: Request) -> Sequence {
         self.next += 1;
-        self.transport.send(to, Sequence(self.next), request);
+        self.transport.send(to, Sequence(self.next), request, Regard::default());
         Sequence(self.next)
     }
 
@@ -42,7 +45,8 @@ impl Node {
         self.next += 1;
         let meta = SnapshotMeta { size, ..snapshot_meta() };
         let request = Request::InstallSnapshot { term: Term(3), meta };
-        self.transport.send_snapshot(to, Sequence(self.next), request, Box::new(io::Cursor::new(state)));
+        let state = Box::new(io::Cursor::new(state));
+        self.transport.send_snapshot(to, Sequence(self.next), request, Regard::default(), state);
         Sequence(self.next)
     }
 
@@ -52,7 +56,7 @@ impl Node {
 
     async fn request(&mut self) -> (Peer, Request, Responder) {
         match self.next().await {
-            Incoming::Request { from, request, responder } => (from, request, responder),
+            Incoming::Request { from, request, responder, .. } => (from, request, responder),
             other => panic!("no request: {other:?}"),
         }
     }
@@ -121,7 +125,13 @@ fn append(prev: u64) -> Request {
 }
 
 const fn appended(last_log: u64) -> Response {
-    Response::Append { term: Term(1), success: true, last_log: LogIndex(last_log), features: Features::OURS }
+    Response::Append {
+        term: Term(1),
+        success: true,
+        last_log: LogIndex(last_log),
+        features: Features::OURS,
+        incarnation: LIFE,
+    }
 }
 
 async fn dial(node: &Node) -> TcpStream {
@@ -149,12 +159,21 @@ async fn every_kind_of_request_is_carried_and_answered() {
     let last = EntryId::new(2, 8);
     let term = Term(3);
     let calls = [
-        (Request::PreVote { term, last }, Response::PreVote { term, granted: true }),
-        (Request::Vote { term, last, transfer: true }, Response::Vote { term, granted: false }),
+        (Request::PreVote { term, last }, Response::PreVote { term, granted: true, incarnation: LIFE }),
+        (
+            Request::Vote { term, last, transfer: true },
+            Response::Vote { term, granted: false, incarnation: LIFE },
+        ),
         (append(7), appended(11)),
         (
             Request::Append { term, prev: last, entries: Vec::new(), commit: LogIndex(8) },
-            Response::Append { term, success: false, last_log: LogIndex(2), features: Features(0) },
+            Response::Append {
+                term,
+                success: false,
+                last_log: LogIndex(2),
+                features: Features(0),
+                incarnation: LIFE,
+            },
         ),
         (Request::Heartbeat { term, features: Features(0) }, appended(3)),
         (Request::TimeoutNow { term: None }, Response::TimeoutNow),
@@ -198,8 +217,8 @@ async fn votes_do_not_wait_behind_a_read_that_a_quorum_has_to_confirm() {
     let (term, last) = (Term(3), EntryId::new(2, 8));
     let vote = a.send(&b.peer, Request::PreVote { term, last });
     let (_, _, responder) = b.request().await;
-    responder.respond(Response::PreVote { term, granted: true });
-    assert_eq!(a.response().await, (vote, Response::PreVote { term, granted: true }));
+    responder.respond(Response::PreVote { term, granted: true, incarnation: LIFE });
+    assert_eq!(a.response().await, (vote, Response::PreVote { term, granted: true, incarnation: LIFE }));
     unconfirmed.respond(Response::ReadIndex { term, index: None });
     assert_eq!(a.response().await, (read, Response::ReadIndex { term, index: None }));
 }
@@ -287,14 +306,25 @@ async fn a_peer_is_followed_to_its_new_address() {
 }
 
 #[tokio::test]
-async fn answers_of_the_wrong_server_are_refused() {
+async fn a_request_for_another_server_is_refused_by_whoever_has_its_address() {
     let (mut a, mut b) = pair().await;
     let mistaken = Peer { id: "c".into(), address: b.peer.address.clone() };
-    let sequence = a.send(&mistaken, append(0));
+    for request in [append(0), Request::TimeoutNow { term: Some(Term(1)) }] {
+        let sequence = a.send(&mistaken, request);
+        let (failed, reason) = a.failure().await;
+        assert_eq!(failed, sequence);
+        assert!(reason.to_string().contains("this is server b, not c"), "{reason}");
+    }
+    a.next += 1;
+    let meta = SnapshotMeta { size: 3, ..snapshot_meta() };
+    let request = Request::InstallSnapshot { term: Term(3), meta };
+    let state = Box::new(io::Cursor::new(vec![1, 2, 3]));
+    a.transport.send_snapshot(&mistaken, Sequence(a.next), request, Regard::default(), state);
+    assert!(a.failure().await.1.to_string().contains("this is server b, not c"));
+    assert!(b.inbox.try_recv().is_err(), "nothing of it reached the server");
+    let sequence = a.send(&b.peer, append(0));
     b.request().await.2.respond(appended(4));
-    let (failed, reason) = a.failure().await;
-    assert_eq!(failed, sequence);
-    assert!(reason.to_string().contains("from b, not from c"), "{reason}");
+    assert_eq!(a.response().await, (sequence, appended(4)), "what is meant for it does");
 }
 
 #[tokio::test]
@@ -375,7 +405,7 @@ async fn a_full_inbox_loses_nothing() {
     transport.start(peer, sender);
     let mut b = Node::start("b", TcpOptions::default()).await;
     for n in 0..20 {
-        transport.send(&b.peer, Sequence(n), append(n));
+        transport.send(&b.peer, Sequence(n), append(n), Regard::default());
     }
     for n in 0..20 {
         b.request().await.2.respond(appended(n));
@@ -402,7 +432,7 @@ async fn a_snapshot_of_some_mib_arrives_whole() {
         got.extend_from_slice(&chunk.expect("the stream is whole"));
     }
     assert!(got == sent, "{} bytes of {} arrived, or others", got.len(), sent.len());
-    let response = Response::InstallSnapshot { term: Term(3), success: true };
+    let response = Response::InstallSnapshot { term: Term(3), success: true, incarnation: LIFE };
     responder.respond(response);
     assert_eq!(a.response().await, (sequence, response));
 }
@@ -413,7 +443,7 @@ async fn an_unwanted_snapshot_is_answered_and_does_not_spoil_what_follows() {
         let (mut a, mut b) = pair().await;
         let sequence = a.send_snapshot(&b.peer, size as u64, state(size));
         let (_, chunks, responder) = b.snapshot().await;
-        let response = Response::InstallSnapshot { term: Term(9), success: false };
+        let response = Response::InstallSnapshot { term: Term(9), success: false, incarnation: LIFE };
         responder.respond(response);
         drop(chunks);
         assert_eq!(a.response().await, (sequence, response));
@@ -445,7 +475,7 @@ async fn a_second_snapshot_to_the_same_peer_waits_for_no_one() {
     assert_eq!(a.failure().await.0, second);
     let (_, chunks, responder) = b.snapshot().await;
     drop(chunks);
-    responder.respond(Response::InstallSnapshot { term: Term(3), success: true });
+    responder.respond(Response::InstallSnapshot { term: Term(3), success: true, incarnation: LIFE });
     assert_eq!(a.response().await.0, first);
 }
 
@@ -479,11 +509,9 @@ async fn clients_that_stall_are_closed() {
     let mut head = BytesMut::new();
     let meta = SnapshotMeta { size: 1 << 40, ..snapshot_meta() };
     let leader = Peer { id: "l".into(), address: "l:1".into() };
-    Local::new(&leader).encode_request(
-        &Request::InstallSnapshot { term: Term(1), meta },
-        TimeFormat::Legacy,
-        &mut head,
-    );
+    let request = Request::InstallSnapshot { term: Term(1), meta };
+    let regard = Regard::default();
+    Local::new(&leader).encode_request_to(&"b".into(), &request, regard, TimeFormat::Legacy, &mut head);
     body.write_all(&head).await.expect("sent");
     let (_, mut chunks, _responder) = b.snapshot().await;
     for stream in [silent, halfway, body] {
@@ -555,7 +583,7 @@ async fn requests_that_make_no_sense_are_answered_with_the_reason() {
     stream.write_all(&vote(b"\x03")).await.expect("sent");
     let (from, request, responder) = b.request().await;
     assert_eq!((from.id.as_str(), request.term()), ("a:1", Some(Term(5))));
-    responder.respond(Response::Vote { term: Term(5), granted: true });
+    responder.respond(Response::Vote { term: Term(5), granted: true, incarnation: LIFE });
     let mut frames = FrameBuffer::new(Limits::default());
     let mut errors = Vec::new();
     for call in [Call::RequestVote, Call::AppendEntries, Call::RequestVote] {

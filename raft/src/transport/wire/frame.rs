@@ -77,25 +77,39 @@ impl RequestFrame {
             Self::InstallSnapshot(request) => put_install_snapshot(request, out),
             Self::TimeoutNow(request) => {
                 out.put_u8(Call::TimeoutNow.byte());
-                put_map(out, 3 + u8::from(request.term.is_some()));
+                put_map(out, 3 + request.header.own_keys() + u8::from(request.term.is_some()));
                 request.header.put_addr(out);
                 request.header.put_id(out);
                 request.header.put_version(out);
                 if let Some(term) = request.term {
                     put_number(out, b"Term", term);
                 }
+                request.header.put_own(out);
             }
             Self::RequestPreVote(request) => {
                 out.put_u8(Call::RequestPreVote.byte());
-                put_map(out, 6);
+                put_map(out, 6 + request.header.own_keys());
                 request.header.put_addr(out);
                 request.header.put_id(out);
                 put_number(out, b"LastLogIndex", request.last_log_index);
                 put_number(out, b"LastLogTerm", request.last_log_term);
                 request.header.put_version(out);
                 put_number(out, b"Term", request.term);
+                request.header.put_own(out);
             }
             Self::ReadIndex(request) => request.put(out),
+        }
+    }
+
+    /// Who sends, and whom it means.
+    pub(crate) const fn header(&self) -> &super::Header {
+        match self {
+            Self::AppendEntries(request) => &request.header,
+            Self::RequestVote(request) => &request.header,
+            Self::InstallSnapshot(request) => &request.header,
+            Self::TimeoutNow(request) => &request.header,
+            Self::RequestPreVote(request) => &request.header,
+            Self::ReadIndex(request) => &request.header,
         }
     }
 
@@ -124,7 +138,7 @@ impl RequestFrame {
 
 fn put_request_vote(request: &RequestVoteRequest, out: &mut BytesMut) {
     out.put_u8(Call::RequestVote.byte());
-    put_map(out, 8);
+    put_map(out, 8 + request.header.own_keys());
     request.header.put_addr(out);
     put_bytes(out, b"Candidate", request.candidate.as_deref());
     request.header.put_id(out);
@@ -133,11 +147,12 @@ fn put_request_vote(request: &RequestVoteRequest, out: &mut BytesMut) {
     put_flag(out, b"LeadershipTransfer", request.leadership_transfer);
     request.header.put_version(out);
     put_number(out, b"Term", request.term);
+    request.header.put_own(out);
 }
 
 fn put_install_snapshot(request: &InstallSnapshotRequest, out: &mut BytesMut) {
     out.put_u8(Call::InstallSnapshot.byte());
-    put_map(out, 12);
+    put_map(out, 12 + request.header.own_keys());
     request.header.put_addr(out);
     put_bytes(out, b"Configuration", request.configuration.as_deref());
     put_number(out, b"ConfigurationIndex", request.configuration_index);
@@ -152,6 +167,7 @@ fn put_install_snapshot(request: &InstallSnapshotRequest, out: &mut BytesMut) {
     put_raw(out, b"SnapshotVersion");
     put_signed(out, request.snapshot_version);
     put_number(out, b"Term", request.term);
+    request.header.put_own(out);
 }
 
 impl ResponseFrame {
@@ -173,7 +189,7 @@ impl ResponseFrame {
         match &self.body {
             None => out.put_u8(0xc0),
             Some(ResponseBody::AppendEntries(response)) => {
-                put_map(out, 7 + u8::from(response.features != 0));
+                put_map(out, 7 + u8::from(response.features != 0) + response.header.own_keys());
                 response.header.put_addr(out);
                 if response.features != 0 {
                     put_number(out, b"Features", response.features);
@@ -184,23 +200,26 @@ impl ResponseFrame {
                 response.header.put_version(out);
                 put_flag(out, b"Success", response.success);
                 put_number(out, b"Term", response.term);
+                response.header.put_own(out);
             }
             Some(ResponseBody::RequestVote(response)) => {
-                put_map(out, 6);
+                put_map(out, 6 + response.header.own_keys());
                 response.header.put_addr(out);
                 put_flag(out, b"Granted", response.granted);
                 response.header.put_id(out);
                 put_bytes(out, b"Peers", response.peers.as_deref());
                 response.header.put_version(out);
                 put_number(out, b"Term", response.term);
+                response.header.put_own(out);
             }
             Some(ResponseBody::InstallSnapshot(response)) => {
-                put_map(out, 5);
+                put_map(out, 5 + response.header.own_keys());
                 response.header.put_addr(out);
                 response.header.put_id(out);
                 response.header.put_version(out);
                 put_flag(out, b"Success", response.success);
                 put_number(out, b"Term", response.term);
+                response.header.put_own(out);
             }
             Some(ResponseBody::TimeoutNow(response)) => {
                 put_map(out, 3);
@@ -209,12 +228,13 @@ impl ResponseFrame {
                 response.header.put_version(out);
             }
             Some(ResponseBody::RequestPreVote(response)) => {
-                put_map(out, 5);
+                put_map(out, 5 + response.header.own_keys());
                 response.header.put_addr(out);
                 put_flag(out, b"Granted", response.granted);
                 response.header.put_id(out);
                 response.header.put_version(out);
                 put_number(out, b"Term", response.term);
+                response.header.put_own(out);
             }
             Some(ResponseBody::ReadIndex(response)) => response.put(out),
         }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::msgpack::{MsgpackError, Reader, put_array, put_map, put_raw, put_signed};
-use super::{Limits, Record, read_list, read_record};
+use super::{Limits, Record, put_number, read_list, read_record};
 
 /// A member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Server {
     pub suffrage: i64,
     pub id: Bytes,
     pub address: Bytes,
+    /// Which life of its data is meant: our addition, left out when zero.
+    pub incarnation: u64,
 }
 
 impl Record for Server {
@@ -22,6 +24,7 @@ impl Record for Server {
             b"Suffrage" => self.suffrage = from.signed()?,
             b"ID" => self.id = from.raw()?.unwrap_or_default(),
             b"Address" => self.address = from.raw()?.unwrap_or_default(),
+            b"Incarnation" => self.incarnation = from.unsigned()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -35,6 +38,8 @@ pub struct Configuration {
     /// The members that are being left while several change at once: our addition, left out otherwise. A Go server
     /// would not see it, so such a configuration is only made where every member has shown that it knows of it.
     pub outgoing: Option<Vec<Server>>,
+    /// The epoch after a forced recovery: our addition, left out when zero.
+    pub epoch: u64,
 }
 
 impl Record for Configuration {
@@ -44,6 +49,7 @@ impl Record for Configuration {
         match name {
             b"Servers" => self.servers = read_list(from, limits)?,
             b"Outgoing" => self.outgoing = read_list(from, limits)?,
+            b"Epoch" => self.epoch = from.unsigned()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -55,7 +61,10 @@ impl Configuration {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        put_map(&mut out, 1 + u8::from(self.outgoing.is_some()));
+        put_map(&mut out, 1 + u8::from(self.outgoing.is_some()) + u8::from(self.epoch != 0));
+        if self.epoch != 0 {
+            put_number(&mut out, b"Epoch", self.epoch);
+        }
         if self.outgoing.is_some() {
             put_servers(&mut out, b"Outgoing", self.outgoing.as_deref());
         }
@@ -80,11 +89,14 @@ fn put_servers(out: &mut BytesMut, name: &[u8], servers: Option<&[Server]>) {
     };
     put_array(out, servers.len());
     for server in servers {
-        put_map(out, 3);
+        put_map(out, 3 + u8::from(server.incarnation != 0));
         put_raw(out, b"Address");
         put_raw(out, &server.address);
         put_raw(out, b"ID");
         put_raw(out, &server.id);
+        if server.incarnation != 0 {
+            put_number(out, b"Incarnation", server.incarnation);
+        }
         put_raw(out, b"Suffrage");
         put_signed(out, server.suffrage);
     }

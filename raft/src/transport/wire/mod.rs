@@ -171,12 +171,21 @@ fn read_list<T: Record>(from: &mut Reader, limits: &Limits) -> Result<Option<Vec
     Ok(Some(list))
 }
 
-/// Who sends, in every message.
+/// Who sends, in every message; and our additions, which are left out when zero or absent, and which Go servers neither
+/// send nor look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     pub protocol_version: i64,
     pub id: Option<Bytes>,
     pub addr: Option<Bytes>,
+    /// In requests, the id of the server that is meant. Every request of ours has it.
+    pub to: Option<Bytes>,
+    /// In requests the incarnation that is meant, in answers the one that answers.
+    pub incarnation: u64,
+    /// In requests, the last entry that the one that is meant is known to hold.
+    pub held: u64,
+    /// In requests, the epoch of the sender's cluster.
+    pub epoch: u64,
 }
 
 impl Header {
@@ -185,6 +194,10 @@ impl Header {
             b"ProtocolVersion" => self.protocol_version = from.signed()?,
             b"ID" => self.id = from.raw()?,
             b"Addr" => self.addr = from.raw()?,
+            b"To" => self.to = from.raw()?,
+            b"Incarnation" => self.incarnation = from.unsigned()?,
+            b"Held" => self.held = from.unsigned()?,
+            b"Epoch" => self.epoch = from.unsigned()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -198,6 +211,24 @@ impl Header {
     fn put_id(&self, out: &mut BytesMut) {
         put_raw(out, b"ID");
         put_raw_or_nil(out, self.id.as_deref());
+    }
+
+    /// How many keys [`Header::put_own`] writes.
+    fn own_keys(&self) -> u8 {
+        let numbers = [self.epoch, self.held, self.incarnation];
+        u8::from(self.to.is_some()) + numbers.map(|number| u8::from(number != 0)).iter().sum::<u8>()
+    }
+
+    /// Writes our additions, behind the keys of the protocol.
+    fn put_own(&self, out: &mut BytesMut) {
+        let numbers: [(&[u8], u64); 3] =
+            [(b"Epoch", self.epoch), (b"Held", self.held), (b"Incarnation", self.incarnation)];
+        for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+            put_number(out, name, number);
+        }
+        if self.to.is_some() {
+            put_bytes(out, b"To", self.to.as_deref());
+        }
     }
 
     fn put_version(&self, out: &mut BytesMut) {
@@ -388,7 +419,7 @@ impl AppendEntriesRequest {
     /// [`AppendEntriesRequest::put_tail`]. `entries` of the struct itself is not looked at.
     pub(crate) fn put_head(&self, out: &mut BytesMut, entries: Option<usize>) {
         out.put_u8(Call::AppendEntries.byte());
-        put_map(out, 9 + u8::from(self.features != 0));
+        put_map(out, 9 + self.header.own_keys() + u8::from(self.features != 0));
         self.header.put_addr(out);
         put_raw(out, b"Entries");
         match entries {
@@ -408,6 +439,7 @@ impl AppendEntriesRequest {
         put_number(out, b"PrevLogTerm", self.prev_log_term);
         self.header.put_version(out);
         put_number(out, b"Term", self.term);
+        self.header.put_own(out);
     }
 }
 

@@ -152,8 +152,12 @@ pub(crate) fn put_array(out: &mut BytesMut, len: usize) {
 
 /// Writes the head of a struct with fewer than 16 fields; keys and values follow.
 pub(crate) fn put_map(out: &mut BytesMut, len: u8) {
-    debug_assert!(len < 16, "all structs of the protocol are small");
-    out.put_u8(0x80 | len);
+    if len < 16 {
+        out.put_u8(0x80 | len);
+    } else {
+        out.put_u8(0xde);
+        out.put_u16(u16::from(len));
+    }
 }
 
 /// What the first bytes of a value say about the rest.

@@ -16,10 +16,11 @@ pub struct ReadIndexRequest {
 impl ReadIndexRequest {
     pub(super) fn put(&self, out: &mut BytesMut) {
         out.put_u8(Call::ReadIndex.byte());
-        put_map(out, 3);
+        put_map(out, 3 + self.header.own_keys());
         self.header.put_addr(out);
         self.header.put_id(out);
         self.header.put_version(out);
+        self.header.put_own(out);
     }
 }
 

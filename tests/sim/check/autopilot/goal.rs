@@ -10,11 +10,18 @@ use crate::pilot::policy::Wilful;
 use crate::pilot::{Fleet, Flight, Policy};
 use crate::server::SimServer;
 
-/// Whether the members are what the policy wants of the machines that are left.
+/// Whether the members are what the policy wants of the machines that are left. `size` is the number of voters that was
+/// seen stable, below which dead ones may stay.
 ///
 /// # Errors
 /// Who is missing, or is there and should not be.
-pub fn reached(flight: &Flight, fleet: &Fleet, servers: &[SimServer], leader: usize) -> Verdict {
+pub fn reached(
+    flight: &Flight,
+    fleet: &Fleet,
+    servers: &[SimServer],
+    leader: usize,
+    size: Option<usize>,
+) -> Verdict {
     let core = servers[leader].core.as_ref().ok_or("the leader is down")?;
     let configuration = core.configuration();
     if configuration.is_joint() || core.configuration_index() > core.commit_index() {
@@ -22,7 +29,7 @@ pub fn reached(flight: &Flight, fleet: &Fleet, servers: &[SimServer], leader: us
     }
     let gone: BTreeSet<&ServerId> = fleet.gone.iter().map(|node| servers[*node].id()).collect();
     let dead: Vec<_> = configuration.servers().iter().filter(|server| gone.contains(&server.id)).collect();
-    dead_are_out(&flight.config, configuration, &dead)?;
+    dead_are_out(&flight.config, configuration, &dead, size)?;
     for (node, server) in servers.iter().enumerate() {
         if fleet.gone.contains(&node) || fleet.kept_out.contains(&node) {
             continue;
@@ -43,12 +50,24 @@ pub fn reached(flight: &Flight, fleet: &Fleet, servers: &[SimServer], leader: us
     Ok(())
 }
 
-/// Dead voters may stay only where taking them out would leave fewer voters than `min_quorum`.
-fn dead_are_out(config: &Config, configuration: &Configuration, dead: &[&raft::Server]) -> Verdict {
+/// Dead voters may stay only where taking them out would leave fewer voters than there should be.
+fn dead_are_out(
+    config: &Config,
+    configuration: &Configuration,
+    dead: &[&raft::Server],
+    size: Option<usize>,
+) -> Verdict {
     if !config.cleanup_dead_servers {
         return Ok(());
     }
-    let needed = configuration.voters_count() <= config.min_quorum;
+    let voters = configuration.voters_count();
+    let size = size.unwrap_or_else(|| voters.saturating_sub(1) | 1);
+    let floor = match config.removal.only_when_replaced {
+        true => size,
+        false if config.removal.floor_from_size && config.min_quorum == 0 => size,
+        false => 0,
+    };
+    let needed = voters <= config.min_quorum.max(floor);
     let wrong = dead.iter().find(|server| server.suffrage == Suffrage::Nonvoter || !needed);
     wrong.map_or(Ok(()), |server| Err(format!("{} is gone for good and still a member", server.id)))
 }

@@ -11,6 +11,11 @@ use raft::Time;
 pub struct Member {
     /// The newest measurement, and when it was made.
     pub sample: Option<(ServerStats, Time)>,
+    /// Whether the newest measurements broke a rule, the newest last, and when the newest was taken. Looks in quick
+    /// succession count as one.
+    pub broken: [bool; 2],
+    /// See `broken`.
+    pub judged_at: Time,
     /// Since which look it was healthy in every one.
     pub healthy_since: Option<Time>,
     /// Since which look it was unhealthy in every one.
@@ -80,12 +85,15 @@ fn look_at(inputs: &Inputs, before: Option<&Member>, id: &ServerId) -> Member {
         Some(stats) => Some((stats, inputs.now)),
         None => before.and_then(|before| before.sample),
     };
+    let (broken, judged_at) = note(inputs, before, sample);
     let since = |holds: bool, since: Option<Time>| holds.then(|| since.unwrap_or(inputs.now));
-    let healthy = is_healthy(inputs, id, sample);
+    let healthy = is_healthy(inputs, id, sample, broken);
     let contact = inputs.view.stats.get(id).and_then(|stats| stats.last_contact);
     let answered = contact.map(|contact| before_by(inputs.now, contact));
     Member {
         sample,
+        broken,
+        judged_at,
         healthy_since: since(healthy, before.and_then(|before| before.healthy_since)),
         unhealthy_since: since(!healthy, before.and_then(|before| before.unhealthy_since)),
         answered_at: answered.max(before.and_then(|before| before.answered_at)),
@@ -101,17 +109,42 @@ fn of_the_leader(inputs: &Inputs) -> ServerStats {
     ServerStats { last_contact: Some(std::time::Duration::ZERO), last_term: term, last_index: index }
 }
 
-/// The rules of health as `docs/autopilot.md` has them.
-fn is_healthy(inputs: &Inputs, id: &ServerId, sample: Option<(ServerStats, Time)>) -> bool {
+/// Takes a measurement in.
+fn note(inputs: &Inputs, before: Option<&Member>, sample: Option<(ServerStats, Time)>) -> ([bool; 2], Time) {
+    let now = breaks(inputs, sample);
+    match before {
+        None => ([now, now], inputs.now),
+        Some(before) if inputs.now.since(before.judged_at) < inputs.stats_age_max / 6 => {
+            ([before.broken[0], now], before.judged_at)
+        }
+        Some(before) => ([before.broken[1], now], inputs.now),
+    }
+}
+
+/// Whether a measurement breaks a rule of health, as `docs/autopilot.md` has them.
+fn breaks(inputs: &Inputs, sample: Option<(ServerStats, Time)>) -> bool {
     let default = Config::default();
     let config = inputs.config.as_ref().unwrap_or(&default);
-    let Some((stats, at)) = sample else { return false };
-    let alive = inputs.known.servers.get(id).is_some_and(|known| known.node_status == NodeStatus::Alive);
-    let fresh = inputs.now.since(at) <= inputs.stats_age_max;
+    let Some((stats, _)) = sample else { return true };
     let heard = stats.last_contact.is_some_and(|contact| contact <= config.last_contact_threshold);
     let last = inputs.view.last;
     let near = last.index.0.saturating_sub(stats.last_index.0) <= config.max_trailing_logs;
-    inputs.view.is_leader && alive && fresh && heard && near && stats.last_term == last.term
+    !heard || !near || stats.last_term != last.term
+}
+
+/// Whether a member can be healthy by any reading: alive by the word of the application, measured, and the newest
+/// measurement is good, or the only bad one of the last two where one may be.
+fn is_healthy(
+    inputs: &Inputs,
+    id: &ServerId,
+    sample: Option<(ServerStats, Time)>,
+    broken: [bool; 2],
+) -> bool {
+    let alone = inputs.config.as_ref().is_none_or(|config| config.health.bad_samples > 1);
+    let alive = inputs.known.servers.get(id).is_some_and(|known| known.node_status == NodeStatus::Alive);
+    let fresh = sample.is_some_and(|(_, at)| inputs.now.since(at) <= inputs.stats_age_max);
+    let good = !broken[1] || (alone && !broken[0]);
+    inputs.view.is_leader && alive && fresh && good
 }
 
 /// Whether the servers of which this holds are a quorum of every set of voters.

@@ -1,0 +1,108 @@
+//! Disks that come back empty or older than they were, and servers that move.
+
+use raft::core::Role;
+use raft::{EntryId, ServerAddress, Suffrage};
+
+use super::World;
+use crate::check::liveness;
+use crate::check::membership::is_quorum;
+use crate::disk::Disk;
+
+/// The one entry of a cluster that was just founded.
+const FOUNDING: EntryId = EntryId::new(1, 1);
+
+impl World {
+    /// Takes everything from a server's disk; it stays down until it is started.
+    pub fn wipe(&mut self, node: usize) {
+        self.crash(node);
+        self.trace(|| format!("{} loses its disk", self.servers[node].peer.id));
+        self.cover("disks that come back empty");
+        let fresh = self.new_server(node).disk;
+        self.put_disk(node, fresh);
+    }
+
+    /// A copy of a server's disk as it is now; `None` where the real stores run on it.
+    #[must_use]
+    pub fn copy_disk(&self, node: usize) -> Option<Disk> {
+        self.servers[node].disk.copy()
+    }
+
+    /// Puts an older copy in the place of a server's disk; it stays down until it is started.
+    pub fn put_back(&mut self, node: usize, copy: Disk) {
+        self.crash(node);
+        self.trace(|| format!("{} gets an older disk", self.servers[node].peer.id));
+        self.cover("disks that come back older");
+        self.put_disk(node, copy);
+    }
+
+    fn put_disk(&mut self, node: usize, disk: Disk) {
+        // The specification knows servers that remember.
+        self.specification.stop();
+        let server = &mut self.servers[node];
+        server.former.insert(server.disk.hard_state.incarnation);
+        server.forgot = true;
+        server.promised = raft::Term(0);
+        server.highest_term = raft::Term(0);
+        server.disk = disk;
+    }
+
+    /// Gives a server another address, as after a move; it must be down.
+    ///
+    /// # Panics
+    /// If it is up.
+    pub fn readdress(&mut self, node: usize, address: &str) {
+        assert!(!self.servers[node].is_up(), "a server moves while it is down");
+        self.servers[node].peer.address = ServerAddress::from(address);
+    }
+
+    /// Whether this server's disk may come back empty now: the others are able to work without it, whatever becomes of it,
+    /// and none of them might still take it for a founder.
+    pub(crate) fn can_wipe(&self, node: usize) -> bool {
+        let founding = |server: &crate::server::SimServer| {
+            server.disk.log.last() == FOUNDING || server.log.last() == FOUNDING
+        };
+        self.can_lose(&std::collections::BTreeSet::from([node])) && !self.servers.iter().any(founding)
+    }
+
+    /// Notes which servers have been taken in anew.
+    pub(crate) fn note_mended(&mut self) {
+        let Some(leader) = liveness::ready_leader(&self.servers) else { return };
+        let Some(core) = &self.servers[leader].core else { return };
+        if core.role() != Role::Leader || core.configuration_index() > core.commit_index() {
+            return;
+        }
+        let members = core.configuration().clone();
+        let mut mended = 0;
+        for server in self.servers.iter_mut().filter(|server| server.forgot && server.core.is_some()) {
+            let life = server.disk.hard_state.incarnation;
+            let anew = members.server(&server.peer.id).is_none_or(|member| match member.suffrage {
+                Suffrage::Voter => member.incarnation == life,
+                Suffrage::Nonvoter => member.incarnation.is_founder(),
+            });
+            // A restored copy that was not found out is the same life.
+            if anew && server.disk.hard_state.term.0 > 0 && !server.former.contains(&life) {
+                server.forgot = false;
+                mended += 1;
+            }
+        }
+        for _ in 0..mended {
+            self.cover("servers taken in anew");
+        }
+    }
+
+    /// Whether the voters besides this one are a quorum of servers that count: nobody still has to be taken in anew.
+    pub(crate) fn others_count(&self, node: usize) -> bool {
+        let Some(leader) = liveness::ready_leader(&self.servers) else { return false };
+        let Some(core) = &self.servers[leader].core else { return false };
+        let members = core.configuration();
+        is_quorum(members, |id| {
+            let named = members.server(id).map(|member| member.incarnation);
+            self.servers.iter().enumerate().any(|(other, server)| {
+                other != node
+                    && server.peer.id == *id
+                    && server.disk.hard_state.term.0 > 0
+                    && Some(server.disk.hard_state.incarnation) == named
+            })
+        })
+    }
+}
