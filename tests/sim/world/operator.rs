@@ -56,7 +56,7 @@ impl World {
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         begun
             && !changing
-            && self.others_count(node)
+            && self.others_count(nodes)
             && !self.is_replacing()
             && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
     }
