@@ -7,7 +7,7 @@ use simulation::options::Options;
 use simulation::random::stream;
 use simulation::world::World;
 
-use rand::RngExt;
+use rand::seq::SliceRandom;
 
 type Cuts = BTreeSet<(usize, usize)>;
 
@@ -88,14 +88,47 @@ fn e14_three_servers_with_every_set_of_one_way_cuts() {
     judge(3, 0..1 << 6);
 }
 
+/// The smallest mask among those that renumber the servers in any way: servers are alike, so one stands for all of them.
+fn stands_for_all(servers: usize, mask: u32, orders: &[Vec<usize>], position: &[Vec<u32>]) -> bool {
+    let all = pairs(servers);
+    orders.iter().all(|order| {
+        let cut = all.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
+        let renumbered = cut.fold(0, |sum, (_, (from, to))| sum | 1 << position[order[*from]][order[*to]]);
+        renumbered >= mask
+    })
+}
+
+fn orders(servers: usize) -> Vec<Vec<usize>> {
+    let Some(last) = servers.checked_sub(1) else { return vec![Vec::new()] };
+    let shorter = orders(last);
+    let put = |order: &Vec<usize>, at: usize| {
+        let mut longer = order.clone();
+        longer.insert(at, last);
+        longer
+    };
+    shorter.iter().flat_map(|order| (0..servers).map(move |at| put(order, at))).collect()
+}
+
+/// Every set of one-way cuts between five servers that leaves somebody two-way links with two others, up to the servers'
+/// names.
+fn sets_of_five() -> Vec<u32> {
+    let mut position = vec![vec![0; 5]; 5];
+    for (bit, (from, to)) in (0..).zip(pairs(5)) {
+        position[from][to] = bit;
+    }
+    let orders = orders(5);
+    let masks = (0..1_u32 << 20).filter(|mask| stands_for_all(5, *mask, &orders, &position));
+    masks.filter(|mask| has_a_hub(5, &cuts_of(5, *mask))).collect()
+}
+
+/// There are 9608 sets up to the servers' names, and 6338 of them leave a hub; a sample of these, or with `E14_ALL` all.
 #[test]
-fn e14_five_servers_with_some_sets_of_one_way_cuts() {
-    let count = std::env::var("E14_SETS").ok().and_then(|count| count.parse().ok()).unwrap_or(40);
-    let mut random = stream(14, "cuts");
-    // Few cuts and many.
-    let masks = (0..count).map(|_| {
-        let all: u32 = random.random_range(0..1 << 20);
-        if random.random_range(0..2) == 0 { all & random.random_range(0..1 << 20) } else { all }
-    });
-    judge(5, masks);
+fn e14_five_servers_with_sets_of_one_way_cuts() {
+    let mut sets = sets_of_five();
+    assert_eq!(sets.len(), 6338);
+    if std::env::var_os("E14_ALL").is_none() {
+        sets.shuffle(&mut stream(14, "cuts"));
+        sets.truncate(60);
+    }
+    judge(5, sets.into_iter());
 }

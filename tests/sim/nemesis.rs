@@ -3,6 +3,7 @@
 
 mod strikes;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use raft::core::Input;
@@ -229,7 +230,10 @@ impl World {
 
     /// Damages what lies on a disk, where the others can do without that server for good.
     fn rot(&mut self, node: usize, lasts: Duration) {
-        if self.servers[node].lost || self.servers[node].disk.files.is_none() || !self.can_lose(node) {
+        if self.servers[node].lost
+            || self.servers[node].disk.files.is_none()
+            || !self.can_lose(&BTreeSet::from([node]))
+        {
             return;
         }
         self.crash(node);

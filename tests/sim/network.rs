@@ -12,6 +12,8 @@ pub struct Network {
     random: Random,
     /// Ordered pairs (from, to) between which nothing passes.
     pub cuts: BTreeSet<(usize, usize)>,
+    /// The same, for good: not even the end of all faults mends them.
+    pub lasting: BTreeSet<(usize, usize)>,
     /// Ordered pairs (from, to) between which everything takes exactly this long.
     pub slow: BTreeMap<(usize, usize), Duration>,
     /// Lost messages in a thousand.
@@ -28,6 +30,7 @@ impl Network {
         Self {
             random: stream(options.seed, "network"),
             cuts: BTreeSet::new(),
+            lasting: BTreeSet::new(),
             slow: BTreeMap::new(),
             loss: options.loss,
             duplicates: options.duplicates,
@@ -40,7 +43,7 @@ impl Network {
     pub fn route(&mut self, from: usize, to: usize) -> Vec<Duration> {
         let lost = chance(&mut self.random, self.loss);
         let copies = if chance(&mut self.random, self.duplicates) { 2 } else { 1 };
-        if lost || self.cuts.contains(&(from, to)) {
+        if lost || self.cuts.contains(&(from, to)) || self.lasting.contains(&(from, to)) {
             return Vec::new();
         }
         let slow = self.slow.get(&(from, to)).copied();

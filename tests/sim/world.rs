@@ -14,7 +14,7 @@ mod report;
 mod watched;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
@@ -85,8 +85,8 @@ pub struct World {
     hash: u64,
     next_token: u64,
     faults: bool,
-    /// A server that stays dead when the faults end.
-    lost: Option<usize>,
+    /// Servers that stay dead or cut off when the faults end.
+    broken: BTreeSet<usize>,
     snapshots_sent: BTreeMap<usize, u64>,
 }
 
@@ -130,7 +130,7 @@ impl World {
             events: 0,
             hash: options.seed,
             next_token: 0,
-            lost: None,
+            broken: BTreeSet::new(),
             snapshots_sent: BTreeMap::new(),
             faults: !options.fault_every.is_zero(),
             servers: Vec::new(),
@@ -177,7 +177,7 @@ impl World {
             self.advance();
         }
         if self.failure.is_none() {
-            self.lose_one();
+            self.choose_ending();
             self.heal();
             self.settle();
         }
@@ -283,8 +283,8 @@ impl World {
                 }
             }
             Event::Restart { node, epoch } => {
-                if self.servers[node].epoch == epoch && !self.servers[node].is_up() && self.lost != Some(node)
-                {
+                let dead = self.servers[node].epoch == epoch && !self.servers[node].is_up();
+                if dead && !self.broken.contains(&node) {
                     self.start(node);
                 }
             }

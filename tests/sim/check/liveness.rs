@@ -1,6 +1,7 @@
 //! V1, V2, V3, V7: once the faults are over, a leader is found, a fresh command commits, and all members become equal.
 //! V5: then it stays so. V6: no joint configuration is left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use raft::core::Role;
@@ -52,11 +53,11 @@ pub fn ready_leader(servers: &[SimServer]) -> Option<usize> {
     leaders.max_by_key(|(_, core)| core.term()).map(|(node, _)| node)
 }
 
-/// Whether all members of the leader's configuration, but for one that is lost for good, hold and have applied the leader's log (V3, V7).
+/// Whether all members of the leader's configuration, but for those that stay broken, hold and have applied the leader's log (V3, V7).
 ///
 /// # Errors
 /// Who does not, and how far it is.
-pub fn converged(servers: &[SimServer], leader: usize, lost: Option<usize>) -> Verdict {
+pub fn converged(servers: &[SimServer], leader: usize, broken: &BTreeSet<usize>) -> Verdict {
     let head = &servers[leader];
     let core = head.core.as_ref().ok_or("the leader is down")?;
     if core.commit_index() != core.last().index {
@@ -69,7 +70,7 @@ pub fn converged(servers: &[SimServer], leader: usize, lost: Option<usize>) -> V
         let node =
             servers.iter().position(|server| server.peer.id == member.id).ok_or("an unknown member")?;
         // One that was lost and replaced may stay a member: autopilot may not be allowed to take it out.
-        if lost == Some(node) || (servers[node].lost && servers[node].replaced) {
+        if broken.contains(&node) || (servers[node].lost && servers[node].replaced) {
             continue;
         }
         let server = &servers[node];

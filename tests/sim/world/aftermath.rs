@@ -32,11 +32,12 @@ impl World {
         self.judge("liveness", verdict);
     }
 
-    /// The newest term among the members; whoever was removed may go on asking in ever newer ones.
+    /// The newest term among the members that are not broken; whoever was removed may go on asking in ever newer ones.
     fn newest_term(&self) -> Term {
         let Some(leader) = liveness::ready_leader(&self.servers) else { return Term(0) };
         let Some(leader) = &self.servers[leader].core else { return Term(0) };
-        let members = self.servers.iter().filter_map(|server| server.core.as_ref());
+        let whole = self.servers.iter().enumerate().filter(|(node, _)| !self.broken.contains(node));
+        let members = whole.filter_map(|(_, server)| server.core.as_ref());
         let members = members.filter(|core| leader.configuration().server(&core.me().id).is_some());
         members.map(raft::core::RaftCore::term).max().unwrap_or_default()
     }

@@ -1,26 +1,67 @@
 //! The end of a run: the faults stop, and the cluster must settle.
 
+use std::collections::BTreeSet;
+
 use raft::Time;
+use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use super::World;
 use crate::check::liveness;
 use crate::mutant::Mutant;
+use crate::random::stream;
 
 impl World {
-    /// Chooses a voter that may stay dead for ever because the others are a quorum, whichever configuration wins: the
-    /// leader, if it is one. In half of the seeds.
-    pub(super) fn lose_one(&mut self) {
+    /// Chooses what stays broken when the faults end: nothing; a voter, the leader if the others can do without it, which
+    /// stays dead; or as many as a quorum can do without, each of them dead, cut off, deaf or mute.
+    pub(super) fn choose_ending(&mut self) {
         self.note_mended();
-        if self.options.seed.is_multiple_of(2) || self.options.autopilot.is_some() {
+        if self.options.autopilot.is_some() {
             return;
         }
-        let leader = liveness::ready_leader(&self.servers);
-        let order = leader.into_iter().chain(0..self.servers.len());
-        let found = order.into_iter().find(|node| self.can_lose(*node));
-        let Some(node) = found else { return };
-        self.cover("servers that stay dead after the faults");
-        self.crash(node);
-        self.lost = Some(node);
+        match self.options.seed % 4 {
+            1 | 3 => {
+                let leader = liveness::ready_leader(&self.servers);
+                let order = leader.into_iter().chain(0..self.servers.len());
+                let found = order.into_iter().find(|node| self.can_lose(&BTreeSet::from([*node])));
+                let Some(node) = found else { return };
+                self.cover("servers that stay dead after the faults");
+                self.crash(node);
+                self.broken.insert(node);
+            }
+            2 => self.leave_a_quorum(),
+            _ => {}
+        }
+    }
+
+    fn leave_a_quorum(&mut self) {
+        let mut random = stream(self.options.seed, "ending");
+        let mut order: Vec<usize> = (0..self.servers.len()).collect();
+        order.shuffle(&mut random);
+        for node in order {
+            let more = self.broken.iter().copied().chain([node]).collect();
+            if self.can_lose(&more) {
+                self.broken = more;
+            }
+        }
+        for node in self.broken.clone() {
+            let (hears, is_heard) = match random.random_range(0..4) {
+                0 => {
+                    self.crash(node);
+                    continue;
+                }
+                1 => (false, false),
+                2 => (true, false),
+                _ => (false, true),
+            };
+            for other in (0..self.servers.len()).filter(|other| *other != node) {
+                self.network.lasting.extend((!hears).then_some((other, node)));
+                self.network.lasting.extend((!is_heard).then_some((node, other)));
+            }
+        }
+        if !self.broken.is_empty() {
+            self.cover("endings with a quorum and nobody else");
+        }
     }
 
     /// Ends all faults and starts whoever is down.
@@ -35,7 +76,7 @@ impl World {
             }
             self.servers[node].paused_until = Time::ZERO;
             self.servers[node].disk.slow_until = Time::ZERO;
-            if !self.servers[node].is_up() && self.lost != Some(node) {
+            if !self.servers[node].is_up() && !self.broken.contains(&node) {
                 self.start(node);
             }
         }
@@ -73,7 +114,7 @@ impl World {
         let mut last = Ok(());
         let equal = self.run_until(limit, |world| {
             let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
-            last = liveness::converged(&world.servers, leader, world.lost);
+            last = liveness::converged(&world.servers, leader, &world.broken);
             last.is_ok() && world.workload.is_idle()
         });
         self.longest("ms until all are equal after healing, at most", began);
@@ -100,14 +141,14 @@ impl World {
     fn settle_after_an_idle_restart(&mut self, limit: std::time::Duration) {
         let leader = liveness::ready_leader(&self.servers);
         let follower = (0..self.servers.len())
-            .find(|node| Some(*node) != leader && !self.servers[*node].lost && self.lost != Some(*node));
+            .find(|node| Some(*node) != leader && !self.servers[*node].lost && !self.broken.contains(node));
         let Some(follower) = follower.filter(|_| !self.is_replacing()) else { return };
         self.crash(follower);
         self.start(follower);
         let mut last = Ok(());
         let equal = self.run_until(limit, |world| {
             let Some(leader) = liveness::ready_leader(&world.servers) else { return false };
-            last = liveness::converged(&world.servers, leader, world.lost);
+            last = liveness::converged(&world.servers, leader, &world.broken);
             last.is_ok()
         });
         if !equal {

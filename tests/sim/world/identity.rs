@@ -61,7 +61,7 @@ impl World {
         let founding = |server: &crate::server::SimServer| {
             server.disk.log.last() == FOUNDING || server.log.last() == FOUNDING
         };
-        self.can_lose(node) && !self.servers.iter().any(founding)
+        self.can_lose(&std::collections::BTreeSet::from([node])) && !self.servers.iter().any(founding)
     }
 
     /// Notes which servers have been taken in anew.
@@ -91,14 +91,14 @@ impl World {
     }
 
     /// Whether the voters besides this one are a quorum of servers that count: nobody still has to be taken in anew.
-    pub(crate) fn others_count(&self, node: usize) -> bool {
+    pub(crate) fn others_count(&self, nodes: &std::collections::BTreeSet<usize>) -> bool {
         let Some(leader) = liveness::ready_leader(&self.servers) else { return false };
         let Some(core) = &self.servers[leader].core else { return false };
         let members = core.configuration();
         is_quorum(members, |id| {
             let named = members.server(id).map(|member| member.incarnation);
             self.servers.iter().enumerate().any(|(other, server)| {
-                other != node
+                !nodes.contains(&other)
                     && server.peer.id == *id
                     && server.disk.hard_state.term.0 > 0
                     && Some(server.disk.hard_state.incarnation) == named

@@ -1,10 +1,11 @@
 //! The operator: a server that refuses its damaged disk is taken out of the cluster, and a new one takes its place.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use raft::core::EntryKind;
 use raft::storage::StorageError;
-use raft::{Configuration, ConfigurationChange, Suffrage};
+use raft::{Configuration, ConfigurationChange, ServerId, Suffrage};
 
 use super::{Event, World};
 use crate::check::liveness;
@@ -35,13 +36,13 @@ impl World {
         })
     }
 
-    /// Whether the cluster stays able to work if this server's disk never comes back: in every configuration that any
+    /// Whether the cluster stays able to work if these servers never come back: in every configuration that any
     /// server may come to use, the others are a quorum. Before anything is committed one server may be the only one that
     /// was bootstrapped. A change that is still on its way could need the very server that is gone.
-    pub(crate) fn can_lose(&self, node: usize) -> bool {
-        let id = &self.servers[node].peer.id;
+    pub(crate) fn can_lose(&self, nodes: &BTreeSet<usize>) -> bool {
+        let ids: BTreeSet<&ServerId> = nodes.iter().map(|node| &self.servers[*node].peer.id).collect();
         let enough = |configuration: &Configuration| {
-            configuration.voters_count() == 0 || is_quorum(configuration, |voter| voter != id)
+            configuration.voters_count() == 0 || is_quorum(configuration, |voter| !ids.contains(voter))
         };
         let in_logs = |disk: &Disk| {
             let mut logged =
@@ -55,7 +56,7 @@ impl World {
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         begun
             && !changing
-            && self.others_count(node)
+            && self.others_count(nodes)
             && !self.is_replacing()
             && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
     }

@@ -117,7 +117,8 @@ impl World {
         let sent = Sent { at: self.now, shown: self.servers[node].clock.local(self.now) };
         self.checks.contact.asks(node, epoch, sequence, target, sent);
         let snapshot = self.snapshot_for(node, &request);
-        if snapshot.is_some() && self.servers[target].is_up() {
+        let whole = self.servers[target].is_up() && !self.broken.contains(&target);
+        if snapshot.is_some() && whole {
             *self.snapshots_sent.entry(target).or_default() += 1;
         }
         self.servers[node].sent.insert(sequence, target);
