@@ -251,7 +251,11 @@ impl World {
         };
         let fine = |node: usize| {
             let server = &self.servers[node];
-            server.is_up() && server.paused_until <= self.now && !server.disk.failed && heard(node)
+            // A voter without a log gives no vote yet.
+            let begun = core.configuration().server(server.id()).is_none()
+                || server.disk.log.last().index > raft::LogIndex::ZERO;
+            let up = server.is_up() && server.paused_until <= self.now && !server.disk.failed;
+            up && begun && heard(node)
         };
         let left = (0..self.servers.len()).filter(|node| !self.fleet.gone.contains(node));
         !changing && !acting && self.network.cuts.is_empty() && left.into_iter().all(fine)
