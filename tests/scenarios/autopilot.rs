@@ -568,9 +568,11 @@ fn a_joiner_that_died_before_its_snapshot_arrived_is_taken_out() {
     let leader = world.leader();
     commit(&mut world, leader, 40);
     let joiner = world.spawn();
+    world.network.cuts.insert((leader, joiner));
     world.wait("it is a member", |world| world.member(joiner).is_some());
-    world.retire(joiner);
     world.wait("a snapshot is on its way", |world| world.count("snapshots sent") > 0);
+    world.retire(joiner);
+    world.network.cuts.clear();
     world.run_for(seconds(20));
     assert_eq!(world.member(joiner), None);
     world.settles();

@@ -412,8 +412,8 @@ impl World {
             | Outcome::RestoreBegun { .. }
             | Outcome::Restored { .. } => {}
         }
-        self.workload.outcomes.insert(request, outcome.clone());
         self.hear_outcome(node, request, &outcome);
+        self.workload.outcomes.insert(request, outcome);
     }
 
     fn proposed(

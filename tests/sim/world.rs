@@ -10,6 +10,7 @@ mod flying;
 mod identity;
 mod operator;
 mod perform;
+mod report;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -36,38 +37,7 @@ use crate::workload::Workload;
 
 pub use event::Event;
 use event::{Scheduled, node_of};
-
-/// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Which checker found it.
-    pub check: &'static str,
-    /// What it says.
-    pub sentence: String,
-    /// When.
-    pub at: Time,
-}
-
-/// What a run came to.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The seed.
-    pub seed: u64,
-    /// Events that happened.
-    pub events: u64,
-    /// Virtual time that passed.
-    pub time: Duration,
-    /// Stands for everything that happened, in order.
-    pub hash: u64,
-    /// How often each interesting thing happened.
-    pub coverage: BTreeMap<&'static str, u64>,
-    /// How often each region of the catalogue was entered.
-    pub regions: BTreeMap<&'static str, u64>,
-    /// Faults that were begun, those included that were left out.
-    pub faults: u64,
-    /// What went wrong, if anything.
-    pub failure: Option<Failure>,
-}
+pub use report::{Failure, Report};
 
 /// A message filter of a directed scenario: true lets the request pass.
 pub type Filter = Box<dyn FnMut(usize, usize, &Request) -> bool>;

@@ -197,7 +197,7 @@ fn outvoted(
 }
 
 /// Until when the server counts as joining: a member without a vote that was never seen healthy, as long as entries
-/// or a snapshot arrive.
+/// arrive, or a snapshot is on its way and it answers.
 pub(super) fn joining_until(
     inputs: &Inputs,
     policy: &HealthPolicy,
@@ -210,7 +210,9 @@ pub(super) fn joining_until(
         return None;
     }
     let arrived = before.is_none_or(|before| seen.stats.last_index > before);
-    if arrived || inputs.view.installing.contains(id) {
+    // The leader sends a snapshot again and again, also to one that is dead.
+    let answers = seen.stats.last_contact.is_some_and(|contact| contact <= policy.joining);
+    if arrived || (answers && inputs.view.installing.contains(id)) {
         seen.progress_at = Some(inputs.now);
     }
     seen.progress_at.map(|at| at + policy.joining).filter(|until| *until > inputs.now)

@@ -948,6 +948,43 @@ fn restores_between_cuts_cost_nothing_that_is_committed() {
     assert!(restored > 60 && left_behind > 5, "{restored} restored, {left_behind} left behind");
 }
 
+/// Cuts a server off, heals, restores from outside, takes a snapshot, or writes.
+fn cut_or_restore(
+    net: &mut Net,
+    at: &ServerId,
+    dice: &mut Xoshiro256PlusPlus,
+    asked: &mut Vec<(RequestId, EntryId)>,
+) {
+    match dice.random_range(0..10) {
+        0 => net.isolated = vec![["a", "b", "c"][dice.random_range(0..3)].into()],
+        1 => net.isolated.clear(),
+        2 => {
+            let above = LogIndex(dice.random_range(0..60));
+            let begun = net.request(at.as_str(), |request| Input::BeginRestore { request, above });
+            if let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() {
+                let last = meta.last;
+                let size = dice.random_bool(0.9).then_some(1);
+                let request =
+                    net.request(at.as_str(), |request| Input::RestoreStored { request, last, size });
+                asked.push((request, last));
+            }
+        }
+        3 => {
+            let core = &net.cores[at];
+            let index = core.applied_index();
+            let (configuration_index, configuration) = core.configuration_at(index);
+            let last = core.term_at(index).map(|term| EntryId { term, index });
+            let configuration = configuration.clone();
+            if let Some(last) = last.filter(|_| index > LogIndex::ZERO) {
+                let meta = SnapshotMeta { last, configuration, configuration_index, size: 1 };
+                net.queue.push_back((at.clone(), Input::SnapshotTaken { meta }));
+                net.run();
+            }
+        }
+        _ => drop(net.propose(at.as_str())),
+    }
+}
+
 fn restores_between_cuts(seed: u64) -> (usize, usize) {
     let ids = ["a", "b", "c"];
     let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -966,34 +1003,7 @@ fn restores_between_cuts(seed: u64) -> (usize, usize) {
             .collect();
         let at =
             leaders.get(dice.random_range(0..leaders.len().max(1))).cloned().unwrap_or_else(|| "a".into());
-        match dice.random_range(0..10) {
-            0 => net.isolated = vec![ids[dice.random_range(0..3)].into()],
-            1 => net.isolated.clear(),
-            2 => {
-                let above = LogIndex(dice.random_range(0..60));
-                let begun = net.request(at.as_str(), |request| Input::BeginRestore { request, above });
-                if let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() {
-                    let last = meta.last;
-                    let size = dice.random_bool(0.9).then_some(1);
-                    let request =
-                        net.request(at.as_str(), |request| Input::RestoreStored { request, last, size });
-                    asked.push((request, last));
-                }
-            }
-            3 => {
-                let core = &net.cores[&at];
-                let index = core.applied_index();
-                let (configuration_index, configuration) = core.configuration_at(index);
-                let last = core.term_at(index).map(|term| EntryId { term, index });
-                let configuration = configuration.clone();
-                if let Some(last) = last.filter(|_| index > LogIndex::ZERO) {
-                    let meta = SnapshotMeta { last, configuration, configuration_index, size: 1 };
-                    net.queue.push_back((at.clone(), Input::SnapshotTaken { meta }));
-                    net.run();
-                }
-            }
-            _ => drop(net.propose(at.as_str())),
-        }
+        cut_or_restore(&mut net, &at, &mut dice, &mut asked);
         net.pass(dice.random_range(0..60) * 10);
         for (request, last) in &asked {
             if matches!(net.outcomes.get(request), Some(Outcome::Restored { .. })) {

@@ -50,8 +50,8 @@ impl Raft {
         self.ask_change(|reply| Command::AddVoter { id, address, expected, reply }).await
     }
 
-    /// Like [`Raft::add_voter`], at once: a server that lags or does not answer then stands in the way of commits until it
-    /// has the log, or for good. For clusters that are being put together by hand.
+    /// Like [`Raft::add_voter`], at once, however far the server lags: it then stands in the way of commits until it has the log.
+    /// One that does not answer has to answer and catch up all the same, for which life of it gets the vote must be known.
     ///
     /// # Errors
     /// See [`ChangeError`]. Dropping the future does not undo the call.
