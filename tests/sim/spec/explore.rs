@@ -298,7 +298,7 @@ fn retrace(
         let (actions, next) = found.expect("the step was made before");
         path.push(actions);
         // What the search forgets must be forgotten here, too.
-        place = coder.tidied(next);
+        place = coder.tidied(&next);
     }
     let (invariant, sentence) = invariants::broken(&place.state, bounds.rules)
         .unwrap_or_else(|| (found.invariant, found.sentence.clone()));

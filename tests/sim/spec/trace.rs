@@ -19,7 +19,7 @@ use raft::{Configuration, EntryId, Server as Member, ServerId, Suffrage, Term};
 
 use super::newest_members;
 use super::{
-    Action, Content, Disk, Entry, Members, Node, Nodes, Role, Rules, Server, State, invariants, last,
+    Action, Change, Content, Disk, Entry, Members, Node, Nodes, Role, Rules, Server, State, invariants, last,
 };
 use crate::check::Verdict;
 use crate::disk::Disk as RealDisk;
@@ -150,9 +150,7 @@ pub fn heard(input: &Input) -> Heard {
                 Request::InstallSnapshot { term, meta } => {
                     Heard::Snapshot { term: *term, last: pair(meta.last) }
                 }
-                Request::PreVote { .. } | Request::TimeoutNow { .. } | Request::ReadIndex { .. } => {
-                    Heard::Nothing
-                }
+                Request::PreVote { .. } | Request::TimeoutNow { .. } | Request::ReadIndex => Heard::Nothing,
             }
         }
         Input::Response { from, response, .. } => match response {
@@ -254,7 +252,25 @@ impl Trace {
         }
         step.appends(usize::MAX)?;
         step.shows_what_is_specified()?;
+        self.notes_term_and_vote(made);
         self.notes_the_write(made)
+    }
+
+    /// Whoever writes its term and vote makes them durable, also those that a snapshot told it at a restart.
+    fn notes_term_and_vote(&mut self, made: &Made<'_>) {
+        if made.write().is_none_or(|write| write.hard_state.is_none()) {
+            return;
+        }
+        let server = &mut self.state.servers[made.node];
+        let now = (server.term, server.voted_for);
+        let Some(disk) = &server.disk else { return };
+        let noted = disk.unsynced.iter().rev().find_map(|change| match change {
+            Change::Vote(term, vote) => Some((*term, *vote)),
+            _ => None,
+        });
+        if noted.unwrap_or((disk.term, disk.voted_for)) != now {
+            server.vote(now.0, now.1);
+        }
     }
 
     fn notes_the_write(&mut self, made: &Made<'_>) -> Verdict {
@@ -453,7 +469,10 @@ impl Step<'_, '_> {
             return Ok(());
         }
         let commit = commit.unwrap_or_else(|| self.spec().commit);
-        let (after, through) = (part.after.1, part.through());
+        let after = part.after.1;
+        // A server without memory for more commits what it holds of the message: it might have come that short.
+        let held = usize::try_from(self.made.core.last().index.0).unwrap_or(usize::MAX);
+        let through = part.through().min(held).max(after);
         self.act(Action::HandleAppend { node, term: part.term, after, through, commit })
     }
 
@@ -555,7 +574,7 @@ impl Step<'_, '_> {
                 self.appends(usize::MAX)?;
                 self.act(Action::AppendEntries { node })?;
             }
-            Request::Heartbeat { .. } | Request::TimeoutNow { .. } | Request::ReadIndex { .. } => {}
+            Request::Heartbeat { .. } | Request::TimeoutNow { .. } | Request::ReadIndex => {}
         }
         if let Some(part) = part_of(node, request)
             && !self.was_sent(&part)

@@ -82,9 +82,9 @@ impl Coder {
     }
 
     /// Forgets what makes no difference, and keeps the names.
-    pub(super) fn tidied(&self, place: Place) -> Place {
+    pub(super) fn tidied(&self, place: &Place) -> Place {
         let mut bytes = Vec::new();
-        write(&place, &Order::of((0..self.servers).collect()), &mut bytes);
+        write(place, &Order::of((0..self.servers).collect()), &mut bytes);
         self.decode(&bytes)
     }
 

@@ -76,7 +76,7 @@ fn servers_under_other_names_are_the_same_state() {
         for place in &frontier {
             let code = coder.encode(place);
             assert_eq!(coder.encode(&coder.decode(&code)), code);
-            assert_eq!(coder.encode(&coder.tidied(place.clone())), code);
+            assert_eq!(coder.encode(&coder.tidied(place)), code);
             assert_eq!(coder.encode(&turned(place)), code);
             moves::all(place, &bounds, |_, place| next.push(place));
         }
