@@ -334,7 +334,7 @@ fn no_order_and_no_replacement_costs_the_quorum() {
         for leader in [Healthy, Silent, Failed, Stale, Unknown] {
             choices(others, 0, &kinds, &mut vec![(Suffrage::Voter, leader)], &mut |servers| {
                 number += 1;
-                if others == 4 && number % 8 != 0 {
+                if others == 4 && !number.is_multiple_of(8) {
                     return;
                 }
                 let all = (1 << servers.len()) - 1;
@@ -344,7 +344,7 @@ fn no_order_and_no_replacement_costs_the_quorum() {
                     for (atomic, min_quorum) in [(true, 0), (true, 3), (false, 0), (false, 3)] {
                         let orders = Orders { drained, cordoned, atomic, min_quorum };
                         taken.append(&mut follow_orders(servers, orders, &StablePromoter));
-                        if number % 16 == 0 {
+                        if number.is_multiple_of(16) {
                             follow_orders(servers, orders, &Wild(number));
                             follow_orders(servers, orders, &Reckless);
                         }
