@@ -73,7 +73,7 @@ fn edit_stats(view: &mut ClusterView, server: &str, edit: impl FnOnce(&mut autop
 
 fn kill(situation: &mut Situation, server: &str) {
     edit_stats(&mut situation.inputs.view, server, |stats| {
-        stats.last_contact = Some(Duration::from_secs(60))
+        stats.last_contact = Some(Duration::from_secs(60));
     });
     situation.inputs.known.servers.get_mut(&id(server)).unwrap().node_status = NodeStatus::Failed;
 }
