@@ -1,15 +1,30 @@
 //! Disks that come back empty or old, servers that move, clusters that were recovered apart.
 
+use std::cell::Cell;
+use std::panic::catch_unwind;
+
 use raft::core::{EntryKind, Outcome, Refusal, Regard, Request, Response, Role, SnapshotMeta};
 use raft::{ConfigurationChange, ConfigurationError, EntryId, Incarnation, LogIndex, Suffrage, Term};
+use simulation::mutant::Mutant;
 use simulation::options::Options;
 use simulation::world::World;
 
 use crate::{commit, other_than, seconds};
 
+thread_local! {
+    /// The defect with which the stories are told.
+    static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+fn calm(voters: usize, spares: usize) -> World {
+    let mut world = World::new(Options { mutant: PLANTED.get(), ..Options::calm(voters, spares) });
+    world.leader();
+    world
+}
+
 /// Three servers over the model of a disk, which can be copied.
 fn over_models() -> World {
-    World::new(Options { files: false, ..Options::calm(3, 0) })
+    World::new(Options { files: false, mutant: PLANTED.get(), ..Options::calm(3, 0) })
 }
 
 /// A leader, the follower that the story is about, and the third one.
@@ -51,7 +66,7 @@ fn nobody_is_elected_by_who_lost_its_past(mut world: World, lose: impl FnOnce(&m
 
 #[test]
 fn d12_a_wiped_voter_elects_nobody_while_others_lack_what_it_had() {
-    let world = World::calm(3, 0);
+    let world = calm(3, 0);
     nobody_is_elected_by_who_lost_its_past(world, World::wipe);
 }
 
@@ -85,7 +100,7 @@ fn d12_an_old_copy_beside_a_live_leader_is_found_out_and_taken_in_anew() {
 
 #[test]
 fn d12_a_wiped_voter_does_not_count_and_is_taken_in_anew_by_itself() {
-    let mut world = World::calm(3, 0);
+    let mut world = calm(3, 0);
     let (leader, subject, third) = three(&mut world);
     world.network.cut(leader, third);
     world.run_for(seconds(1));
@@ -114,7 +129,7 @@ fn d12_a_wiped_voter_does_not_count_and_is_taken_in_anew_by_itself() {
 /// A wiped server loses its vote and gets it back by two changes of one server.
 #[test]
 fn d12_each_life_of_a_disk_is_taken_in_once() {
-    let mut world = World::calm(3, 0);
+    let mut world = calm(3, 0);
     let (leader, subject, _) = three(&mut world);
     let mut lives = vec![world.core(subject).incarnation()];
     for _ in 0..3 {
@@ -131,7 +146,7 @@ fn d12_each_life_of_a_disk_is_taken_in_once() {
 
 #[test]
 fn d12_a_founder_that_comes_late_is_taken_in() {
-    let mut options = Options::calm(3, 0);
+    let mut options = Options { mutant: PLANTED.get(), ..Options::calm(3, 0) };
     options.bootstrap_all = false;
     let mut world = World::new(options);
     world.crash(2);
@@ -152,7 +167,7 @@ fn d12_a_founder_that_comes_late_is_taken_in() {
 #[test]
 fn m07_a_server_that_replays_history_does_not_act_on_what_its_former_life_was() {
     for pre_vote in [true, false] {
-        let mut options = Options::calm(2, 1);
+        let mut options = Options { mutant: PLANTED.get(), ..Options::calm(2, 1) };
         options.config.append_entries_max = 1;
         options.config.pre_vote = pre_vote;
         let mut world = World::new(options);
@@ -194,7 +209,7 @@ fn m07_a_server_that_replays_history_does_not_act_on_what_its_former_life_was() 
 
 #[test]
 fn m07_a_vote_goes_only_to_a_candidate_that_means_this_life() {
-    let mut world = World::calm(3, 0);
+    let mut world = calm(3, 0);
     let (leader, subject, third) = three(&mut world);
     commit(&mut world, leader, 3);
     world.wipe(subject);
@@ -227,7 +242,7 @@ fn m07_a_vote_goes_only_to_a_candidate_that_means_this_life() {
 
 #[test]
 fn m12_a_server_that_moves_is_found_again_by_a_change_in_place() {
-    let mut world = World::calm(3, 1);
+    let mut world = calm(3, 1);
     let (leader, moves, _) = three(&mut world);
     let old = world.servers[moves].peer.clone();
     world.crash(moves);
@@ -260,7 +275,7 @@ fn m12_a_server_that_moves_is_found_again_by_a_change_in_place() {
 
 #[test]
 fn m12_two_servers_that_swap_addresses_are_not_taken_for_each_other() {
-    let mut world = World::calm(3, 0);
+    let mut world = calm(3, 0);
     let (leader, b, c) = three(&mut world);
     commit(&mut world, leader, 5);
     let swap = |world: &mut World| {
@@ -285,7 +300,7 @@ fn m12_two_servers_that_swap_addresses_are_not_taken_for_each_other() {
 
 #[test]
 fn m16_servers_of_different_epochs_do_not_listen_to_each_other() {
-    let mut world = World::calm(3, 1);
+    let mut world = calm(3, 1);
     let (leader, follower, third) = three(&mut world);
     commit(&mut world, leader, 3);
     world.run_for(seconds(1));
@@ -327,7 +342,7 @@ fn m16_servers_of_different_epochs_do_not_listen_to_each_other() {
 
 #[test]
 fn p13_a_snapshot_that_contradicts_what_is_committed_is_refused() {
-    let mut options = Options::calm(3, 0);
+    let mut options = Options { mutant: PLANTED.get(), ..Options::calm(3, 0) };
     options.snapshot_every = 10;
     options.config.trailing_logs = 3;
     let mut world = World::new(options);
@@ -362,4 +377,60 @@ fn p13_a_snapshot_that_contradicts_what_is_committed_is_refused() {
     world.inject(leader, follower, Request::InstallSnapshot { term, meta: own });
     assert!(matches!(world.said[..], [(_, Response::InstallSnapshot { success: true, .. })]));
     world.settles();
+}
+
+#[test]
+fn every_defect_of_identity_spoils_a_story() {
+    let stories: [(&str, fn()); 12] = [
+        (
+            "d12_a_wiped_voter_elects_nobody_while_others_lack_what_it_had",
+            d12_a_wiped_voter_elects_nobody_while_others_lack_what_it_had,
+        ),
+        (
+            "d12_a_voter_restored_from_an_old_copy_elects_nobody_while_others_lack_what_it_had",
+            d12_a_voter_restored_from_an_old_copy_elects_nobody_while_others_lack_what_it_had,
+        ),
+        (
+            "d12_an_old_copy_beside_a_live_leader_is_found_out_and_taken_in_anew",
+            d12_an_old_copy_beside_a_live_leader_is_found_out_and_taken_in_anew,
+        ),
+        (
+            "d12_a_wiped_voter_does_not_count_and_is_taken_in_anew_by_itself",
+            d12_a_wiped_voter_does_not_count_and_is_taken_in_anew_by_itself,
+        ),
+        ("d12_each_life_of_a_disk_is_taken_in_once", d12_each_life_of_a_disk_is_taken_in_once),
+        ("d12_a_founder_that_comes_late_is_taken_in", d12_a_founder_that_comes_late_is_taken_in),
+        (
+            "m07_a_server_that_replays_history_does_not_act_on_what_its_former_life_was",
+            m07_a_server_that_replays_history_does_not_act_on_what_its_former_life_was,
+        ),
+        (
+            "m07_a_vote_goes_only_to_a_candidate_that_means_this_life",
+            m07_a_vote_goes_only_to_a_candidate_that_means_this_life,
+        ),
+        (
+            "m12_a_server_that_moves_is_found_again_by_a_change_in_place",
+            m12_a_server_that_moves_is_found_again_by_a_change_in_place,
+        ),
+        (
+            "m12_two_servers_that_swap_addresses_are_not_taken_for_each_other",
+            m12_two_servers_that_swap_addresses_are_not_taken_for_each_other,
+        ),
+        (
+            "m16_servers_of_different_epochs_do_not_listen_to_each_other",
+            m16_servers_of_different_epochs_do_not_listen_to_each_other,
+        ),
+        (
+            "p13_a_snapshot_that_contradicts_what_is_committed_is_refused",
+            p13_a_snapshot_that_contradicts_what_is_committed_is_refused,
+        ),
+    ];
+    for defect in Mutant::all().filter(|defect| defect.is_told()) {
+        PLANTED.set(Some(defect));
+        let spoilt: Vec<&str> =
+            stories.iter().filter(|(_, story)| catch_unwind(story).is_err()).map(|(name, _)| *name).collect();
+        PLANTED.set(None);
+        println!("{}: {spoilt:?}", defect.name());
+        assert!(!spoilt.is_empty(), "{} spoils no story", defect.name());
+    }
 }

@@ -97,6 +97,24 @@ impl Mutant {
         Self::AROUND.into_iter().chain(core).chain(autopilot)
     }
 
+    /// Whether stories find it (`tests/scenarios/identity.rs`) and random runs need not: who takes whom for whom matters only
+    /// beside a lost disk, an address that moved or a second cluster.
+    #[must_use]
+    pub const fn is_told(self) -> bool {
+        use raft::core::Mutant as Core;
+        matches!(
+            self,
+            Self::Core(
+                Core::IncarnationIgnored
+                    | Core::WipedIsFounder
+                    | Core::LossUnnoticed
+                    | Core::SnapshotIdentityUnchecked
+                    | Core::ActsOnOlderLife
+                    | Core::EpochIgnored
+            )
+        )
+    }
+
     /// The defect of a core, if it is one.
     #[must_use]
     pub const fn core(self) -> Option<raft::core::Mutant> {
