@@ -210,14 +210,16 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Runs it, and keeps it if it fails in the same way.
+    /// Runs it, and keeps it if it fails in the same way after no more events than the smallest so far, those after the faults
+    /// included.
     fn fails(&mut self, events: u64, less: &Less) -> bool {
         if self.small.runs >= RUNS {
             return false;
         }
         self.small.runs += 1;
         let report = run(less.of(Options { trace: false, events, ..self.options.clone() }));
-        let fails = report.failure.as_ref().is_some_and(|failure| failure.check == self.check);
+        let fails = report.failure.as_ref().is_some_and(|failure| failure.check == self.check)
+            && report.events <= self.small.report.events;
         if fails {
             self.small.events = events;
             self.small.less = less.clone();
