@@ -229,6 +229,8 @@ mod tests {
             ),
             (|c| c.clock_drift_permille = 500, "clock_drift_permille must be below 500"),
             (|c| c.command_bytes_max = 0, "command_bytes_max must be at least 1"),
+            (|c| c.command_bytes_max = (48 << 20) + 1, "command_bytes_max must be at most 48 MiB"),
+            (|c| c.append_bytes_max = (16 << 20) + 1, "append_bytes_max must be at most 16 MiB"),
             (|c| c.snapshot_threshold = 0, "snapshot_threshold must be at least 1"),
             (|c| c.snapshots_retained = 0, "snapshots_retained must be at least 1"),
             (|c| c.proposal_queue = 0, "proposal_queue must be at least 1"),
@@ -242,7 +244,9 @@ mod tests {
             spoil(&mut config);
             assert_eq!(config.validate().map_err(|error| error.to_string()), Err((*message).to_owned()));
         }
-        let short = Config { leader_lease_timeout: Some(millis(100)), ..good };
+        let short = Config { leader_lease_timeout: Some(millis(100)), ..good.clone() };
         assert_eq!(short.validate(), Ok(()));
+        let large = Config { command_bytes_max: 48 << 20, append_bytes_max: 16 << 20, ..good };
+        assert_eq!(large.validate(), Ok(()));
     }
 }

@@ -237,9 +237,7 @@ pub fn recover_cluster(
         return Err(RecoverError::Empty);
     }
     let (meta, repeated) = match snapshot {
-        Some(meta) if news.is_empty() && meta.configuration.servers() == configuration.servers() => {
-            (meta, true)
-        }
+        Some(meta) if news.is_empty() && is_recovery_to(&meta, configuration) => (meta, true),
         found => {
             let id = recovered_entry(last)?;
             let before = found.as_ref().map_or(0, |meta| meta.configuration.epoch());
@@ -259,6 +257,15 @@ pub fn recover_cluster(
         log.write(&[Write { id: WriteId(1), hard_state, reset_to: Some(meta.last), ..Write::default() }])?;
     }
     Ok(Recovery { last, snapshot: meta, repeated })
+}
+
+/// Whether a recovery to this configuration wrote the snapshot. Compaction may have made one with the same members, and on one
+/// survivor only: taking that for a recovery would part it from the others.
+fn is_recovery_to(snapshot: &SnapshotMeta, configuration: &Configuration) -> bool {
+    let epoch = snapshot.configuration.epoch();
+    epoch != 0
+        && snapshot.configuration_index == snapshot.last.index
+        && snapshot.configuration == configuration.clone().in_epoch(epoch)
 }
 
 /// Names the cluster that comes out of a recovery: the same for survivors whose logs are equal and who are forced to the same
