@@ -205,10 +205,13 @@ impl World {
 
     /// Whether the cluster can go on without these servers and without all that are gone or leaving already: in every
     /// configuration that any server may come to use those left are a quorum, even if the lost ones had been promoted a
-    /// moment ago.
+    /// moment ago, and nobody who lost its disk still has to be taken in anew.
     fn survives_without(&self, lost: &BTreeSet<usize>) -> bool {
         let lost: BTreeSet<usize> =
             lost.iter().chain(&self.fleet.gone).chain(&self.fleet.leaving).copied().collect();
+        if self.is_replacing() || !self.others_count(&lost) {
+            return false;
+        }
         let lost: BTreeSet<&ServerId> = lost.iter().map(|node| self.servers[*node].id()).collect();
         let enough = |configuration: &Configuration| {
             configuration.electorates().all(|set| {

@@ -90,19 +90,22 @@ impl World {
         }
     }
 
-    /// Whether the voters besides this one are a quorum of servers that count: nobody still has to be taken in anew.
+    /// Whether the voters besides these are a quorum of servers that count, and the configuration that says so is committed:
+    /// a founder that never held anything, or came after the first election, gives no vote until it is taken in anew.
     pub(crate) fn others_count(&self, nodes: &std::collections::BTreeSet<usize>) -> bool {
         let Some(leader) = liveness::ready_leader(&self.servers) else { return false };
         let Some(core) = &self.servers[leader].core else { return false };
         let members = core.configuration();
-        is_quorum(members, |id| {
-            let named = members.server(id).map(|member| member.incarnation);
-            self.servers.iter().enumerate().any(|(other, server)| {
-                !nodes.contains(&other)
-                    && server.peer.id == *id
-                    && server.disk.hard_state.term.0 > 0
-                    && Some(server.disk.hard_state.incarnation) == named
+        let committed = core.configuration_index() <= core.commit_index();
+        committed
+            && is_quorum(members, |id| {
+                let named = members.server(id).map(|member| member.incarnation);
+                self.servers.iter().enumerate().any(|(other, server)| {
+                    !nodes.contains(&other)
+                        && server.peer.id == *id
+                        && server.disk.hard_state.term.0 > 0
+                        && Some(server.disk.hard_state.incarnation) == named
+                })
             })
-        })
     }
 }

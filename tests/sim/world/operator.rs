@@ -38,8 +38,10 @@ impl World {
 
     /// Whether the cluster stays able to work if these servers never come back: in every configuration that any
     /// server may come to use, the others are a quorum. Before anything is committed one server may be the only one that
-    /// was bootstrapped. A change that is still on its way could need the very server that is gone.
+    /// was bootstrapped. A change that is still on its way could need the very server that is gone, and whoever is gone
+    /// already, or about to leave, is no help.
     pub(crate) fn can_lose(&self, nodes: &BTreeSet<usize>) -> bool {
+        let nodes = nodes | &self.fleet.gone;
         let ids: BTreeSet<&ServerId> = nodes.iter().map(|node| &self.servers[*node].peer.id).collect();
         let enough = |configuration: &Configuration| {
             configuration.voters_count() == 0 || is_quorum(configuration, |voter| !ids.contains(voter))
@@ -56,7 +58,8 @@ impl World {
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         begun
             && !changing
-            && self.others_count(nodes)
+            && self.fleet.leaving.is_empty()
+            && self.others_count(&nodes)
             && !self.is_replacing()
             && self.servers.iter().filter(|server| !server.lost).all(|s| in_logs(&s.disk))
     }
