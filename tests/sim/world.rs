@@ -17,7 +17,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use raft::core::{Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId};
+use raft::core::{
+    Effect, Input, Persisted, RaftCore, ReplyToken, Request, Response, Role, Sequence, WriteId,
+};
 use raft::{Configuration, LogIndex, Server, Time};
 use rand::RngExt;
 
@@ -514,7 +516,7 @@ impl World {
         self.judge("specification", specified);
     }
 
-    fn take_in(&mut self, node: usize, before: Seen, effects: Vec<raft::core::Effect>) {
+    fn take_in(&mut self, node: usize, before: Seen, effects: Vec<Effect>) {
         let commits = Step::commits_of(before, &effects);
         for effect in effects {
             if self.failure.is_some() {
@@ -600,7 +602,8 @@ impl World {
                 }
                 self.regions.starts(node, &core);
                 server.core = Some(core);
-                if !effects.is_empty() {
+                let resets = |effect: &Effect| matches!(effect, Effect::Persist(w) if w.reset_to.is_some());
+                if effects.iter().any(resets) {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
                 let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));

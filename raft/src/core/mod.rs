@@ -207,6 +207,9 @@ impl RaftCore {
             core.reset_log(snapshot_last);
             // A configuration in the log that the snapshot replaced was never committed.
             core.configurations = Configurations::recompute(core.snapshot.as_ref(), &core.log);
+        } else {
+            // A crash between the snapshot and the compaction; a log that stays full would take nothing more.
+            core.compact();
         }
         if nameless {
             core.start_over();

@@ -131,7 +131,7 @@ impl RaftCore {
 
     /// Drops what the snapshot holds, but for the newest entries before it: followers that are a little late need
     /// them, within limits on count and bytes.
-    fn compact(&mut self) {
+    pub(super) fn compact(&mut self) {
         let beyond = self.mutated(Mutant::CompactsBeyondSnapshot);
         let snapshot = if beyond { self.commit } else { self.snapshot_last().index };
         let base = self.log.base().index;

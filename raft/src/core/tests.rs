@@ -839,6 +839,26 @@ fn a_vote_of_an_older_term_is_none_in_the_term_that_a_snapshot_brings() {
 }
 
 #[test]
+fn what_a_crash_kept_from_compaction_is_compacted_at_the_start() {
+    let entry = |index| Entry {
+        id: EntryId::new(1, index),
+        kind: EntryKind::Noop,
+        data: Bytes::new(),
+        extensions: Bytes::new(),
+    };
+    let snapshot = SnapshotMeta { last: EntryId::new(1, 10), ..SnapshotMeta::default() };
+    let hard_state = HardState { term: Term(1), ..HardState::default() };
+    let entries = (1..=12).map(entry).collect();
+    let persisted = Persisted { hard_state, snapshot: Some(snapshot), entries, ..Persisted::default() };
+    let config = Config { trailing_logs: 2, ..Config::default() };
+    let mut effects = Vec::new();
+    let core = RaftCore::restore(Peer::new("a", "a:1"), &config, 1, Time::ZERO, persisted, &mut effects);
+    assert_eq!(core.expect("a disk").first_index(), LogIndex(9));
+    let base = Some(EntryId::new(1, 8));
+    assert!(matches!(&effects[..], [Effect::Persist(write)] if write.compact_through == base), "{effects:?}");
+}
+
+#[test]
 fn a_server_can_be_told_to_campaign_and_to_forget_its_leader() {
     let mut net = Net::new(&["a", "b", "c"], &[]);
     net.pass(200);
