@@ -73,6 +73,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "m16_survivors_are_of_one_epoch_only_if_they_were_recovered_to_the_same",
     ),
     ("M16", "raft/src/recovery/tests.rs", "after_a_crash_at_any_step_the_next_start_completes_the_recovery"),
+    ("M16", "raft/src/recovery/tests.rs", "m16_a_snapshot_at_the_last_entry_is_no_recovery"),
     (
         "D15",
         "raft/src/core/tests.rs",
