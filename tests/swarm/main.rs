@@ -110,7 +110,7 @@ fn planted_defects_are_found() {
         Mutant::Autopilot(autopilot::core::Mutant::NoProbation),
         Mutant::Autopilot(autopilot::core::Mutant::AnswersIgnored),
     ] {
-        let found = hunt(mutant, 0..40, EVENTS);
+        let found = hunt(mutant, 0..40, 4000);
         assert!(found.is_some(), "{} is not found in 40 seeds", mutant.name());
     }
 }

@@ -185,7 +185,8 @@ impl World {
             let core = self.servers[leader].core.as_ref();
             core.is_some_and(|core| core.configuration().server(self.servers[node].id()).is_none())
         });
-        if out || self.now >= patience {
+        // Members may have changed since it said so: without its vote the others may be no quorum any more.
+        if out || (self.now >= patience && self.survives_without(&BTreeSet::from([node]))) {
             self.cover(if out { "machines: left once they were out" } else { "machines: left too early" });
             return self.retire(node);
         }
@@ -468,8 +469,11 @@ impl World {
     /// Ends what is wrong with machines and applications; whoever was about to leave is gone.
     pub(super) fn heal_fleet(&mut self) {
         self.fleet.heal();
-        for node in std::mem::take(&mut self.fleet.leaving) {
-            self.retire(node);
+        for node in self.fleet.leaving.clone() {
+            // Whoever is needed stays until it is out of the configuration.
+            if self.survives_without(&BTreeSet::from([node])) {
+                self.retire(node);
+            }
         }
     }
 
