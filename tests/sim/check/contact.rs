@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft::core::{RaftCore, ReplyToken, RequestId, Role, Sequence};
-use raft::{Configuration, LogIndex, Term, Time};
+use raft::{LogIndex, Term, Time};
 
 use super::membership::is_quorum;
 use super::{Step, Verdict};
@@ -24,8 +24,6 @@ pub struct Contact {
     read_indexes: BTreeMap<ReplyToken, Time>,
     /// Since when each server leads with its present configuration: members count as heard then.
     since: BTreeMap<usize, (Term, LogIndex, Time)>,
-    /// Where the log of the server that takes a step ended before.
-    ended: LogIndex,
 }
 
 /// When a request left.
@@ -48,12 +46,7 @@ impl Contact {
         self.reads.insert(request, now);
     }
 
-    /// A server whose log ends there takes a step.
-    pub const fn begins(&mut self, last: LogIndex) {
-        self.ended = last;
-    }
-
-    /// Judges a read that a leader says is confirmed. A configuration that it appended in the same step came after.
+    /// Judges a read that a leader says is confirmed.
     ///
     /// # Errors
     /// No quorum has answered anything that left after the read came.
@@ -91,8 +84,7 @@ impl Contact {
     }
 
     fn confirmed_since(&self, node: usize, core: &RaftCore, servers: &[SimServer], came: Time) -> Verdict {
-        let configuration = core.configuration_at(self.ended.min(core.configuration_index())).1;
-        if self.answered_by_quorum_of(configuration, node, core, servers, |sent| sent.at >= came) {
+        if self.answered_by_quorum(node, core, servers, |sent| sent.at >= came) {
             return Ok(());
         }
         let sentence = "confirms a read, though no quorum answered anything that left after it came";
@@ -125,18 +117,7 @@ impl Contact {
         servers: &[SimServer],
         enough: impl Fn(Sent) -> bool,
     ) -> bool {
-        self.answered_by_quorum_of(core.configuration(), node, core, servers, enough)
-    }
-
-    fn answered_by_quorum_of(
-        &self,
-        configuration: &Configuration,
-        node: usize,
-        core: &RaftCore,
-        servers: &[SimServer],
-        enough: impl Fn(Sent) -> bool,
-    ) -> bool {
-        is_quorum(configuration, |id| {
+        is_quorum(core.configuration(), |id| {
             let other = servers.iter().position(|server| server.peer.id == *id);
             let heard = other.and_then(|other| self.heard.get(&(node, other)));
             *id == core.me().id || heard.is_some_and(|sent| enough(*sent))
