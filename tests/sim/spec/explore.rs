@@ -19,7 +19,7 @@
 //! **What is lost.** Whatever needs more servers, terms, entries or changes than the bounds; crashes that undo what was not
 //! durable, which [`trace`](super::trace) and the simulator cover; learners.
 //!
-//! **How.** A state is written down as a few bytes ([`code`]), for the order of the servers' numbers that makes them least, so
+//! **How.** A state is written down as a few bytes (`code.rs`), for the order of the servers' numbers that makes them least, so
 //! that states which differ in the names of servers only are one. Of visited states a 64-bit hash is kept, with the hash
 //! of the state from which it was reached: among ten million states the odds that two share a hash are 1 in 370,000.
 #![allow(clippy::disallowed_types, reason = "a map of hashes whose order nobody sees")]
