@@ -269,7 +269,7 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
     let (told, all): (Vec<Mutant>, Vec<Mutant>) =
         Mutant::all().filter(|m| !flown || m.autopilot().is_some()).partition(|m| m.is_told());
     let hunts = hunt_all(&all, start..start.saturating_add(seeds), events, threads, only);
-    let mut found = 0;
+    let (mut found, mut rare) = (0, 0);
     for (mutant, hunted) in all.iter().zip(hunts) {
         let name = mutant.name();
         match hunted {
@@ -286,6 +286,10 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
                     replay_command(seed, events, Some(*mutant), Kind::of(Some(*mutant)))
                 );
             }
+            None if mutant.is_rare() => {
+                rare += 1;
+                println!("{name}: not found in {seeds} seeds, which is no failure: it is rare");
+            }
             None => println!("{name}: NOT FOUND in {seeds} seeds"),
         }
     }
@@ -293,5 +297,5 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
         println!("{}: left to the stories of tests/scenarios/identity.rs", mutant.name());
     }
     println!("found {found} of {}", all.len());
-    Ok(only.is_some() || found == all.len())
+    Ok(only.is_some() || found + rare == all.len())
 }

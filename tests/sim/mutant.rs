@@ -115,6 +115,13 @@ impl Mutant {
         )
     }
 
+    /// Whether the usual number of seeds may miss it, which is no failure then: servers are taken from a cluster only where the
+    /// others can go on, and seldom while its application is blind.
+    #[must_use]
+    pub const fn is_rare(self) -> bool {
+        matches!(self, Self::Autopilot(autopilot::core::Mutant::BlindApplicationTrusted))
+    }
+
     /// The defect of a core, if it is one.
     #[must_use]
     pub const fn core(self) -> Option<raft::core::Mutant> {
