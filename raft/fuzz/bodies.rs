@@ -368,6 +368,7 @@ fn rewritten(recovered: &Recovered) -> Recovered {
         hard_state: Some(recovered.hard_state.clone()),
         reset_to: Some(recovered.base),
         entries: recovered.entries.clone(),
+        commit: Some(recovered.commit),
         ..Write::default()
     };
     log.write(&[write]).expect("what was recovered fits");

@@ -222,7 +222,7 @@ pub fn recover_cluster(
     configuration: &Configuration,
 ) -> Result<Recovery, RecoverError> {
     configuration.validate()?;
-    let Recovered { hard_state, base, entries } = log.recover()?;
+    let Recovered { hard_state, base, entries, .. } = log.recover()?;
     let snapshot = snapshots.latest()?;
     let from = snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last);
     if base.index > from.index {

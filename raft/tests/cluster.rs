@@ -6,7 +6,7 @@ mod cluster_support;
 
 use std::time::Duration;
 
-use cluster_support::{Cluster, address, lines, text};
+use cluster_support::{Cluster, Node, address, lines, text};
 use raft::storage::{MemoryLog, MemorySnapshots};
 use raft::{
     BootstrapError, ChangeError, Config, Configuration, Leadership, ProposeError, ReadError, Server,
@@ -27,6 +27,24 @@ async fn commands_reach_every_server_in_one_order_and_survive_restarts() {
     }
     cluster.leader().await;
     cluster.wait_for("recovery", |node| lines(node) == expected).await;
+}
+
+#[tokio::test]
+async fn a_server_that_finds_nobody_applies_what_it_knew_to_be_committed() {
+    let mut cluster = Cluster::bootstrapped(&["a", "b", "c"], Config::default()).await;
+    for n in 0..20 {
+        cluster.leader().await.raft.propose(format!("command {n}")).await.expect("a leader");
+    }
+    cluster.wait_for("replication", |node| lines(node).len() == 20).await;
+    for node in &cluster.nodes {
+        node.raft.shutdown().await;
+    }
+    let Node { id, log, snapshots, .. } = &cluster.nodes[0];
+    cluster.nodes = vec![cluster.start(id, log.clone(), snapshots.clone()).await];
+    // That the last one was committed it heard after its last write.
+    cluster.wait_for("recovery", |node| lines(node).len() >= 19).await;
+    let expected: Vec<String> = (0..20).map(|n| format!("command {n}")).collect();
+    assert!(expected.starts_with(&lines(&cluster.nodes[0])));
 }
 
 #[tokio::test]

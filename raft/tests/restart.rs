@@ -28,14 +28,39 @@ fn a_configuration_in_a_log_that_a_newer_snapshot_replaces_does_not_count() {
         snapshot: Some(snapshot.clone()),
         base: EntryId::new(91, 587),
         entries: (588..=610).map(entry).collect(),
+        commit: LogIndex(605),
     };
     let me = Peer { id: "d".into(), address: "d:1".into() };
     let mut effects = Vec::new();
     let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut effects)
         .expect("a state that a crash leaves");
-    assert_eq!(core.last(), snapshot.last);
+    assert_eq!((core.last(), core.commit_index()), (snapshot.last, snapshot.last.index));
     assert_eq!((core.configuration_index(), core.configuration()), (LogIndex(273), &committed));
     let resets =
         |effect: &Effect| matches!(effect, Effect::Persist(write) if write.reset_to == Some(snapshot.last));
     assert!(effects.iter().any(resets), "the old log goes");
+}
+
+/// `RestoreCommittedLogs` of hashicorp/raft: a server that finds nobody applies what it knew to be committed.
+#[test]
+fn what_was_known_to_be_committed_is_applied_before_anybody_is_heard() {
+    let restarted = |commit| {
+        let entry = |index, kind| Entry::new(EntryId::new(1, index), kind, Bytes::new());
+        let mut entries = vec![entry(1, EntryKind::Configuration(members(&["a", "b", "c"])))];
+        entries.extend((2..=6).map(|index| entry(index, EntryKind::Command)));
+        let hard_state = HardState { term: Term(1), ..HardState::default() };
+        let persisted = Persisted { hard_state, entries, commit: LogIndex(commit), ..Persisted::default() };
+        let mut effects = Vec::new();
+        let me = Peer::new("a", "a:1");
+        let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut effects)
+            .expect("a sound disk");
+        let told = effects.iter().find_map(|effect| match effect {
+            Effect::Commit { through } => Some(through.0),
+            _ => None,
+        });
+        (core.commit_index().0, told)
+    };
+    assert_eq!(restarted(4), (4, Some(4)));
+    assert_eq!(restarted(0), (0, None), "a store that does not say");
+    assert_eq!(restarted(9), (6, Some(6)), "no further than the log goes");
 }

@@ -25,6 +25,8 @@ pub struct LogImage {
     pub base: EntryId,
     /// Consecutive entries.
     pub entries: VecDeque<Entry>,
+    /// The highest commit index that a write carried.
+    pub commit: LogIndex,
 }
 
 impl LogImage {
@@ -100,6 +102,7 @@ impl LogImage {
                 self.base = self.entries.pop_front().expect("the last index is not reached yet").id;
             }
         }
+        self.commit = self.commit.max(write.commit.unwrap_or_default());
         Ok(())
     }
 }
@@ -246,7 +249,7 @@ impl Disk {
             if position == whole && !write.entries.is_empty() && chance(random, 500) {
                 let kept = random.random_range(0..write.entries.len());
                 write.entries.truncate(kept);
-                write.compact_through = None;
+                (write.compact_through, write.commit) = (None, None);
                 self.make_durable(&write)?;
                 torn = true;
             }
@@ -324,6 +327,7 @@ impl Disk {
     fn is(&self, found: &raft::storage::Recovered) -> bool {
         self.hard_state == found.hard_state
             && self.log.base == found.base
+            && self.log.commit == found.commit
             && self.log.entries.iter().eq(&found.entries)
     }
 

@@ -581,6 +581,7 @@ impl World {
             snapshot: server.disk.newest().map(|snapshot| snapshot.meta.clone()),
             base: server.log.base,
             entries: server.log.entries.iter().cloned().collect(),
+            commit: server.log.commit,
         };
         let specified = self.specification.restarts(node, &persisted);
         let mut effects = Vec::new();

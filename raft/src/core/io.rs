@@ -208,6 +208,9 @@ pub struct Write {
     pub entries: Vec<Entry>,
     /// The entries up to and including this one are in a durable snapshot and may be dropped. Needs no sync.
     pub compact_through: Option<EntryId>,
+    /// The log is known to be committed through here. Carried along by writes that are made anyway; a server that starts
+    /// again need not wait for a leader to apply what it knew (`RestoreCommittedLogs` of hashicorp/raft).
+    pub commit: Option<LogIndex>,
 }
 
 /// Why a request of a client was refused. Unless a variant says otherwise nothing was changed.

@@ -72,6 +72,8 @@ pub struct Persisted {
     pub base: EntryId,
     /// The log.
     pub entries: Vec<Entry>,
+    /// How far the log was known to be committed; zero where the store does not say.
+    pub commit: LogIndex,
 }
 
 /// The disk's content cannot be a server's state: entries are missing between the snapshot and the log.
@@ -161,7 +163,7 @@ impl RaftCore {
         mutation: Mutation,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, RestoreError> {
-        let Persisted { mut hard_state, snapshot, base, entries } = persisted;
+        let Persisted { mut hard_state, snapshot, base, entries, commit } = persisted;
         let snapshot_last = snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last);
         if base.index > snapshot_last.index {
             return Err(RestoreError { base, snapshot: snapshot_last });
@@ -211,6 +213,7 @@ impl RaftCore {
             // A crash between the snapshot and the compaction; a log that stays full would take nothing more.
             core.compact();
         }
+        core.commit_again(commit);
         if nameless {
             core.start_over();
         }
@@ -220,6 +223,15 @@ impl RaftCore {
         core.reset_election_deadline();
         core.finish(effects);
         Ok(core)
+    }
+
+    /// Commits what was known to be committed before the restart, as far as the log still goes.
+    fn commit_again(&mut self, known: LogIndex) {
+        let known = known.min(self.log.last().index);
+        if known > self.commit {
+            self.commit = known;
+            self.out.push(Effect::Commit { through: known });
+        }
     }
 
     /// Takes one input at a time that never runs backwards (an earlier `now` counts as the latest one seen), runs the
@@ -350,7 +362,7 @@ impl RaftCore {
 
     /// Ends a step: closes the pending write and hands the effects over.
     fn finish(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(write) = self.writes.flush(self.now, self.log.last().index) {
+        if let Some(write) = self.writes.flush(self.now, self.log.last().index, self.commit) {
             self.out.push(Effect::Persist(write));
         }
         self.check_invariants();

@@ -26,6 +26,8 @@ pub(super) struct Writes {
     hard_state: WriteId,
     entries: WriteId,
     held: BTreeMap<WriteId, Vec<Effect>>,
+    /// The commit index that the newest write carries.
+    commit: LogIndex,
     mutation: Mutation,
 }
 
@@ -40,6 +42,7 @@ impl Writes {
             hard_state: WriteId(0),
             entries: WriteId(0),
             held: BTreeMap::new(),
+            commit: LogIndex::ZERO,
             mutation,
         }
     }
@@ -77,9 +80,11 @@ impl Writes {
         }
     }
 
-    /// Closes the pending write. `last` is the log's last index now.
-    pub(super) fn flush(&mut self, now: Time, last: LogIndex) -> Option<Write> {
-        let write = self.pending.take()?;
+    /// Closes the pending write. `last` is the log's last index now, `commit` its commit index.
+    pub(super) fn flush(&mut self, now: Time, last: LogIndex, commit: LogIndex) -> Option<Write> {
+        let mut write = self.pending.take()?;
+        write.commit = (commit > self.commit).then_some(commit);
+        self.commit = self.commit.max(commit);
         self.in_flight.push_back(InFlight { id: write.id, since: now, last });
         self.next = WriteId(self.next.0 + 1);
         Some(write)
@@ -151,10 +156,10 @@ mod tests {
         let mut writes = Writes::new(LogIndex(9), Mutation::default());
         writes.pending();
         writes.mark_entries(LogIndex(10));
-        writes.flush(Time::ZERO, LogIndex(15));
+        writes.flush(Time::ZERO, LogIndex(15), LogIndex::ZERO);
         writes.pending();
         writes.mark_entries(LogIndex(11));
-        writes.flush(Time::ZERO, LogIndex(11));
+        writes.flush(Time::ZERO, LogIndex(11), LogIndex::ZERO);
         writes.persisted(WriteId(1));
         assert_eq!(writes.durable(), LogIndex(10));
         writes.persisted(WriteId(2));
@@ -167,11 +172,11 @@ mod tests {
         writes.pending();
         writes.mark_hard_state();
         assert!(writes.after_hard_state(probe(1)).is_none());
-        writes.flush(Time::ZERO, LogIndex(0));
+        writes.flush(Time::ZERO, LogIndex(0), LogIndex::ZERO);
         writes.pending();
         writes.mark_entries(LogIndex(1));
         assert!(writes.after_entries(LogIndex(1), probe(2)).is_none());
-        writes.flush(Time::ZERO, LogIndex(1));
+        writes.flush(Time::ZERO, LogIndex(1), LogIndex::ZERO);
         assert_eq!(writes.persisted(WriteId(1)).len(), 1);
         assert!(writes.after_hard_state(probe(3)).is_some());
         assert_eq!(writes.persisted(WriteId(2)).len(), 1);

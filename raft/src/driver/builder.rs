@@ -168,6 +168,7 @@ fn recover(
         snapshot,
         base: recovered.base,
         entries: recovered.entries,
+        commit: recovered.commit,
     })
 }
 

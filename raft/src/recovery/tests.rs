@@ -72,14 +72,14 @@ const EVERYTHING: [&str; 7] =
 
 /// Starts a core on what is stored, as a server would, and gives it with the state machine's content.
 fn started(log: &mut dyn LogStore, snapshots: &dyn SnapshotStore) -> (RaftCore, Vec<String>) {
-    let Recovered { hard_state, base, entries } = log.recover().expect("readable");
+    let Recovered { hard_state, base, entries, commit } = log.recover().expect("readable");
     let snapshot = snapshots.latest().expect("readable");
     let mut machine = Lines::default();
     if let Some(meta) = &snapshot {
         machine.restore(&mut *snapshots.open(meta.last).expect("readable").1).expect("well formed");
     }
     let me = Peer { id: "a".into(), address: "a:1".into() };
-    let persisted = Persisted { hard_state, snapshot, base, entries };
+    let persisted = Persisted { hard_state, snapshot, base, entries, commit };
     let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut Vec::new());
     (core.expect("a consistent disk"), machine.0)
 }

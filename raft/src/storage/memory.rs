@@ -43,7 +43,7 @@ impl MemoryLog {
 impl Recovered {
     fn shape(&self) -> Shape {
         let last = self.entries.last().map_or(self.base.index, |entry| entry.id.index);
-        Shape { hard_state: self.hard_state.clone(), base: self.base, last }
+        Shape { hard_state: self.hard_state.clone(), base: self.base, last, commit: self.commit }
     }
 
     /// Drops the entries up to `through`, which becomes the base; nothing when it is not beyond the base.
@@ -72,6 +72,7 @@ impl Recovered {
         if let Some(through) = write.compact_through {
             self.compact(through);
         }
+        self.commit = self.commit.max(write.commit.unwrap_or_default());
     }
 }
 

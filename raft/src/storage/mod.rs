@@ -15,7 +15,7 @@ mod wal;
 use std::fmt;
 use std::io;
 
-use raft_types::EntryId;
+use raft_types::{EntryId, LogIndex};
 
 use crate::core::{Entry, HardState, SnapshotMeta, Write};
 
@@ -54,6 +54,8 @@ pub struct Recovered {
     pub base: EntryId,
     /// The log, consecutive.
     pub entries: Vec<Entry>,
+    /// The highest [`Write::commit`]; a store that does not keep it says zero, and the entries wait for a leader.
+    pub commit: LogIndex,
 }
 
 /// Snapshots, newest first by (term, index).

@@ -14,6 +14,7 @@ pub(super) struct Shape {
     pub(super) hard_state: HardState,
     pub(super) base: EntryId,
     pub(super) last: LogIndex,
+    pub(super) commit: LogIndex,
 }
 
 impl Shape {
@@ -50,6 +51,7 @@ impl Shape {
             self.base = through;
             self.last = self.last.max(through.index);
         }
+        self.commit = self.commit.max(write.commit.unwrap_or_default());
         Ok(self)
     }
 }

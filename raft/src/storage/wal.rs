@@ -197,6 +197,7 @@ impl FileLog {
         frame::begin(&mut bytes);
         record::put_start(&mut bytes, record::Start { base: shape.base, last: shape.last, first_segment });
         record::put_hard_state(&mut bytes, &shape.hard_state);
+        record::put_commit(&mut bytes, shape.commit);
         frame::finish(&mut bytes, start, sequence, start as u64, 0)
             .map_err(|detail| misfit(path.display(), &detail))?;
         let make = || -> io::Result<Box<dyn File>> {
@@ -282,6 +283,9 @@ impl FileLog {
                 record::put_compact(buffer, through, first);
                 needed = needed.max(first);
             }
+            if let Some(commit) = write.commit {
+                record::put_commit(buffer, commit);
+            }
         }
         frame::finish(buffer, 0, active.segments.current(), active.offset, active.synced)
             .map_err(|detail| misfit(active.path.display(), &detail))?;
@@ -342,8 +346,9 @@ impl LogStore for FileLog {
     }
 }
 
+/// A commit index alone is not worth a sync.
 const fn is_empty(write: &Write) -> bool {
-    let Write { id: _, hard_state, reset_to, truncate_from, entries, compact_through } = write;
+    let Write { id: _, hard_state, reset_to, truncate_from, entries, compact_through, commit: _ } = write;
     hard_state.is_none()
         && reset_to.is_none()
         && truncate_from.is_none()

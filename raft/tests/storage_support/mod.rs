@@ -30,7 +30,8 @@ pub(crate) fn truncate_and_append(from: u64, term: u64, through: u64) -> Write {
 }
 
 pub(crate) fn compact(term: u64, index: u64) -> Write {
-    Write { compact_through: Some(EntryId::new(term, index)), ..Write::default() }
+    let commit = Some(LogIndex(index));
+    Write { compact_through: Some(EntryId::new(term, index)), commit, ..Write::default() }
 }
 
 pub(crate) fn reset(term: u64, index: u64) -> Write {

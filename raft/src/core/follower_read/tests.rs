@@ -26,6 +26,7 @@ impl Follower {
                 entry(1, EntryKind::Configuration(Configuration::new(members))),
                 entry(2, EntryKind::Noop),
             ],
+            commit: LogIndex::ZERO,
         };
         let (me, config) = (Peer::new("b", "b:1"), Config::default());
         let core = RaftCore::restore(me, &config, 1, Time::ZERO, persisted, &mut Vec::new());

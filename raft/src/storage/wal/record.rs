@@ -6,6 +6,7 @@
 //! truncate from  │03│index u64│
 //! compact        │04│term u64│index u64│first u64│              first: the oldest segment still needed
 //! segment start  │05│term u64│index u64│last u64│first u64│     compacted through, last index, oldest segment needed
+//! commit         │06│index u64│
 //! entry          │10│term u64│index u64│data u32│extensions u32│data ..│extensions ..│          10 command, 11 no-op,
 //! configuration  │13│ .. as an entry .. │(count u32│ (suffrage u8│id u32│id ..│address u32│address ..)*)×2   12 barrier
 //! ```
@@ -26,6 +27,7 @@ const RESET: u8 = 0x02;
 const TRUNCATE: u8 = 0x03;
 const COMPACT: u8 = 0x04;
 const START: u8 = 0x05;
+const COMMIT: u8 = 0x06;
 const COMMAND: u8 = 0x10;
 const NOOP: u8 = 0x11;
 const BARRIER: u8 = 0x12;
@@ -42,6 +44,7 @@ pub(super) enum Record {
     Truncate(LogIndex),
     Compact { through: EntryId, first_segment: u64 },
     Start(Start),
+    Commit(LogIndex),
     Entry(Entry),
 }
 
@@ -103,6 +106,14 @@ pub(super) fn put_start(out: &mut Vec<u8>, start: Start) {
     put_id(out, start.base);
     out.extend_from_slice(&start.last.0.to_le_bytes());
     out.extend_from_slice(&start.first_segment.to_le_bytes());
+}
+
+/// Nothing where nothing is committed.
+pub(super) fn put_commit(out: &mut Vec<u8>, index: LogIndex) {
+    if index > LogIndex::ZERO {
+        out.push(COMMIT);
+        out.extend_from_slice(&index.0.to_le_bytes());
+    }
 }
 
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
@@ -190,6 +201,7 @@ impl<'a> Reader<'a> {
                 last: LogIndex(self.u64()?),
                 first_segment: self.u64()?,
             }),
+            COMMIT => Record::Commit(LogIndex(self.u64()?)),
             tag => Record::Entry(self.entry(tag)?),
         };
         Ok(Some(record))
@@ -292,6 +304,7 @@ mod tests {
             Record::Truncate(from) => put_truncate(out, *from),
             Record::Compact { through, first_segment } => put_compact(out, *through, *first_segment),
             Record::Start(start) => put_start(out, *start),
+            Record::Commit(index) => put_commit(out, *index),
             Record::Entry(entry) => put_entry(out, entry),
         }
     }

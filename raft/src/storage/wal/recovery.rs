@@ -87,7 +87,12 @@ pub(super) fn run(log: &FileLog) -> Result<Found, StorageError> {
         offset: tail.end,
         synced: tail.end,
         full: tail.end >= log.options.segment_bytes,
-        shape: Shape { hard_state: recovered.hard_state.clone(), base: recovered.base, last },
+        shape: Shape {
+            hard_state: recovered.hard_state.clone(),
+            base: recovered.base,
+            last,
+            commit: recovered.commit,
+        },
         segments,
     };
     let unmarked = !active.full && tail.proven < tail.data_end;
@@ -153,6 +158,7 @@ struct Replay {
     entries: Vec<Entry>,
     first_segment: u64,
     segments: Segments,
+    commit: LogIndex,
     /// The path of the segment being read, for errors.
     path: String,
 }
@@ -317,6 +323,10 @@ impl Replay {
                 }
                 self.need_from(first_segment)?;
             }
+            Record::Commit(index) => {
+                check_numbers(&[index.0])?;
+                self.commit = self.commit.max(index);
+            }
             Record::Start(_) => return Err("a segment's start in the middle of a segment".to_owned()),
         }
         Ok(())
@@ -338,6 +348,7 @@ impl Replay {
             hard_state: std::mem::take(&mut self.hard_state),
             base: self.base,
             entries: std::mem::take(&mut self.entries),
+            commit: self.commit,
         })
     }
 }
