@@ -100,7 +100,8 @@ pub enum ReadError {
         /// The leader.
         leader: Peer,
     },
-    /// The leader did not confirm the read in time, or what it had committed did not get here in time. Retry.
+    /// The leader did not confirm the read in time, or what it had committed did not get here in time, or a snapshot took the
+    /// place of the state meanwhile. Retry.
     #[error("the leader did not confirm the read in time")]
     Unconfirmed,
     /// Too many reads wait. Retry after a pause.

@@ -58,6 +58,12 @@ impl LogImage {
         id.index < self.base.index || self.term_at(id.index) == Some(id.term)
     }
 
+    /// Whether this entry is here.
+    #[must_use]
+    pub fn lists(&self, id: EntryId) -> bool {
+        self.get(id.index).is_some_and(|entry| entry.id == id)
+    }
+
     /// The newest configuration in the log or, failing that, in the snapshot.
     #[must_use]
     pub fn configuration(&self, snapshot: Option<&SnapshotMeta>) -> (LogIndex, Configuration) {
@@ -191,6 +197,18 @@ impl Disk {
         if self.snapshots.len() > files::RETAIN {
             self.snapshots.remove(0);
         }
+    }
+
+    /// Removes a snapshot durably. False when the disk failed, so that it may still be found.
+    pub fn remove(&mut self, last: EntryId) -> bool {
+        let removed = self.files.as_mut().is_none_or(|files| files.remove(last));
+        let (gone, kept) =
+            std::mem::take(&mut self.snapshots).into_iter().partition(|snapshot| snapshot.meta.last == last);
+        self.snapshots = kept;
+        if !removed {
+            self.doubtful_snapshots.extend::<Vec<Snapshot>>(gone);
+        }
+        removed
     }
 
     /// Reads a snapshot; `None` if there is none at this entry.

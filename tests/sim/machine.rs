@@ -23,6 +23,8 @@ pub struct Machine {
     pub registers: Registers,
     /// The newest configuration among the entries applied, and where it stands.
     pub configuration: (LogIndex, Configuration),
+    /// The newest snapshot from outside in its past: with it the history began anew. Zero if there was none.
+    pub restored: EntryId,
 }
 
 /// A stored snapshot.
@@ -55,9 +57,11 @@ impl Machine {
     /// The state as a snapshot's file holds it; the configuration stands beside it in the snapshot's metadata.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let head = [self.last.term.0, self.last.index.0, self.hash, self.values.len() as u64];
+        let (last, restored) = (self.last, self.restored);
+        let head = [last.term.0, last.index.0, restored.term.0, restored.index.0, self.hash];
+        let head = head.into_iter().chain([self.values.len() as u64]);
         let registers = self.registers.iter().flat_map(|(key, value)| [u64::from(key), value]);
-        let numbers = head.into_iter().chain(self.values.iter().copied()).chain(registers);
+        let numbers = head.chain(self.values.iter().copied()).chain(registers);
         numbers.flat_map(u64::to_le_bytes).collect()
     }
 
@@ -67,6 +71,7 @@ impl Machine {
         let (numbers, rest) = bytes.as_chunks::<8>();
         let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let last = EntryId::new(numbers.next()?, numbers.next()?);
+        let restored = EntryId::new(numbers.next()?, numbers.next()?);
         let hash = numbers.next()?;
         let count = usize::try_from(numbers.next()?).ok()?;
         let values: Vec<u64> = numbers.by_ref().take(count).collect();
@@ -77,7 +82,16 @@ impl Machine {
         let whole = rest.is_empty() && values.len() == count;
         let registers = registers.into_iter().collect();
         let configuration = (meta.configuration_index, meta.configuration.clone());
-        whole.then_some(Self { last, hash, values, registers, configuration })
+        whole.then_some(Self { last, hash, values, registers, configuration, restored })
+    }
+
+    /// This state as a snapshot from outside that stands for `meta`.
+    #[must_use]
+    pub fn restored_as(&self, meta: &SnapshotMeta) -> Self {
+        let (last, restored) = (meta.last, meta.last);
+        let hash = fold_number(fold_number(self.hash, last.term.0), last.index.0 ^ 0xbac_0000);
+        let configuration = (meta.configuration_index, meta.configuration.clone());
+        Self { last, hash, configuration, restored, ..self.clone() }
     }
 
     /// A snapshot of the present state.
@@ -87,7 +101,7 @@ impl Machine {
             last: self.last,
             configuration: self.configuration.1.clone(),
             configuration_index: self.configuration.0,
-            size: 8 * (4 + self.values.len() + 2 * self.registers.iter().count()) as u64,
+            size: 8 * (6 + self.values.len() + 2 * self.registers.iter().count()) as u64,
         };
         Snapshot { meta, state: Arc::new(self.clone()) }
     }

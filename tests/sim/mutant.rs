@@ -45,6 +45,10 @@ pub enum Mutant {
     /// A restart finds joint configurations without the members that are being left, as a codec would that does not know
     /// of them (M03).
     OutgoingForgotten,
+    /// A read that was confirmed is served from a snapshot that was installed meanwhile (D15).
+    ReadsOutliveRestore,
+    /// A snapshot from outside that came too late to be restored stays on the disk (D15).
+    RestoreLeftLying,
     /// Somebody hands leadership over again and again (V5).
     Restless,
     /// A server that believes it leads answers reads from what it holds and asks nobody (L10).
@@ -63,7 +67,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Those around the core.
-    pub const AROUND: [Self; 24] = [
+    pub const AROUND: [Self; 26] = [
         Self::DiskLies,
         Self::VoteForgotten,
         Self::TermForgotten,
@@ -83,6 +87,8 @@ impl Mutant {
         Self::LeaseEndIgnored,
         Self::ClocksRunAway,
         Self::OutgoingForgotten,
+        Self::ReadsOutliveRestore,
+        Self::RestoreLeftLying,
         Self::Restless,
         Self::UnconfirmedReads,
         Self::EarlyReads,
@@ -179,6 +185,8 @@ impl Mutant {
             Self::LeaseEndIgnored => "lease-end-ignored",
             Self::ClocksRunAway => "clocks-run-away",
             Self::OutgoingForgotten => "outgoing-forgotten",
+            Self::RestoreLeftLying => "restore-left-lying",
+            Self::ReadsOutliveRestore => "reads-outlive-restore",
             Self::Restless => "restless",
             Self::UnconfirmedReads => "unconfirmed-reads",
             Self::EarlyReads => "early-reads",

@@ -43,6 +43,8 @@ pub struct Options {
     pub client_every: Duration,
     /// Mean time between faults; zero for none.
     pub fault_every: Duration,
+    /// Mean time between the operator's backups and restores; zero for none.
+    pub restore_every: Duration,
     /// Whether clients change members and hand leadership over.
     pub changes: bool,
     /// How far clocks may run fast or slow, in parts per million.
@@ -99,6 +101,10 @@ impl Options {
             snapshot_every: [5, 20, 60, 200][r.random_range(0..4)],
             client_every: between(r, ms(1), ms(30)),
             fault_every: between(r, ms(50), ms(1500)),
+            restore_every: {
+                let r = &mut stream(seed, "restores");
+                if chance(r, 250) { between(r, ms(200), ms(4000)) } else { Duration::ZERO }
+            },
             changes: chance(r, 700),
             drift: [0, 0, 2_000, 20_000][r.random_range(0..4)],
             aftermath: chance(&mut stream(seed, "aftermath"), 100),
@@ -143,6 +149,7 @@ impl Options {
             client_every: between(r, ms(20), ms(150)),
             fault_every: between(r, ms(800), ms(8000)),
             changes: false,
+            restore_every: Duration::ZERO,
             // Damage at rest needs somebody who looks after it, which is not what this is about.
             files: false,
             autopilot: Some(Flight::from_seed(seed, base.config.heartbeat_interval, base.delay.1)),
@@ -183,6 +190,7 @@ impl Options {
             client_every: Duration::ZERO,
             fault_every: Duration::ZERO,
             changes: false,
+            restore_every: Duration::ZERO,
             drift: 0,
             aftermath: false,
             files: true,

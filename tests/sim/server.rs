@@ -83,6 +83,15 @@ pub struct Reading {
     pub until: Time,
 }
 
+/// A snapshot from outside on its way to a disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Storing {
+    /// Who waits for the end of the restore.
+    pub request: RequestId,
+    /// What it is to stand for.
+    pub last: EntryId,
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct SimServer {
@@ -104,6 +113,8 @@ pub struct SimServer {
     pub applying: bool,
     /// Whether a snapshot is being written.
     pub snapshotting: bool,
+    /// The snapshot from outside that is being stored, or removed again.
+    pub storing: Option<Storing>,
     /// Requests received and not answered yet.
     pub received: BTreeMap<ReplyToken, Received>,
     /// Requests sent and not answered yet, and to whom.
@@ -147,6 +158,7 @@ impl SimServer {
             to_apply: VecDeque::new(),
             applying: false,
             snapshotting: false,
+            storing: None,
             received: BTreeMap::new(),
             sent: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -193,7 +205,7 @@ impl SimServer {
         self.waiting.clear();
         self.reading.clear();
         (self.applying, self.snapshotting) = (false, false);
-        self.wake = None;
+        (self.storing, self.wake) = (None, None);
         self.paused_until = Time::ZERO;
     }
 }

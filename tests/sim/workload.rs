@@ -13,6 +13,7 @@ use rand::RngExt;
 
 use crate::check::Verdict;
 use crate::check::clients::Fate;
+use crate::check::reads::Reads;
 use crate::linearizable::{Action, Answer, Key, Value};
 use crate::mutant::Mutant;
 use crate::random::{Random, chance, stream};
@@ -48,6 +49,10 @@ pub enum Asked {
     Change,
     /// A transfer.
     Transfer,
+    /// That a backup is made the state of the cluster: may it be stored?
+    Restore(usize),
+    /// The same, once it may: the end of it.
+    Restored,
 }
 
 /// All clients.
@@ -91,6 +96,13 @@ impl Workload {
     pub const fn next_request(&mut self) -> RequestId {
         self.next += 1;
         RequestId(self.next)
+    }
+
+    /// Somebody waits for a request that no client has asked for in so many words; says under which number.
+    pub(crate) fn wait(&mut self, node: usize, asked: Asked) -> RequestId {
+        let request = self.next_request();
+        self.pending.insert(request, (node, asked));
+        request
     }
 
     /// One of the few registers that all clients share.
@@ -406,11 +418,13 @@ impl World {
                 let verdict = self.judge_change(node, request, *index);
                 self.judge("changes", verdict);
             }
-            // Nothing is restored from outside here: a state machine that goes back breaks every promise on purpose.
-            Outcome::Bootstrapped
-            | Outcome::Transferred
-            | Outcome::RestoreBegun { .. }
-            | Outcome::Restored { .. } => {}
+            Outcome::RestoreBegun { meta } => {
+                if let Some((_, Asked::Restore(number))) = pending {
+                    self.store_outside(node, meta.clone(), number);
+                }
+            }
+            Outcome::Restored { last } => self.checks.commit.promises(*last),
+            Outcome::Bootstrapped | Outcome::Transferred => {}
         }
         self.hear_outcome(node, request, &outcome);
         self.workload.outcomes.insert(request, outcome);
@@ -440,6 +454,8 @@ impl World {
             self.workload.pending.remove(&request);
             return;
         }
+        let restored = self.servers[node].machine.restored;
+        values.iter().for_each(|value| self.checks.linearizable.logged(*value, restored));
         for offset in 0..count {
             let value = values.get(usize::try_from(offset).unwrap_or(usize::MAX)).copied();
             let index = LogIndex(first.index.0 + offset);
@@ -489,9 +505,12 @@ impl World {
     }
 
     fn serve_read(&mut self, node: usize, key: Key, began: Time) {
-        let found = self.servers[node].machine.registers.get(key);
-        self.workload.seen.insert(key, found);
-        self.checks.linearizable.read(node, key, began, found, self.now);
+        let server = &self.servers[node];
+        self.workload.seen.insert(key, server.machine.registers.get(key));
+        self.checks.linearizable.read(node, key, began, &server.machine, self.now);
+        let (who, restored) = (server.peer.id.as_str(), server.machine.restored);
+        let verdict = Reads::served(who, restored, began, &self.checks.commit);
+        self.judge("reads", verdict);
         self.cover("reads served");
     }
 
@@ -575,7 +594,8 @@ const fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Changed { .. } => "changes of members committed",
         Outcome::Bootstrapped => "bootstraps",
         Outcome::Transferred => "transfers done",
-        Outcome::RestoreBegun { .. } | Outcome::Restored { .. } => "restores",
+        Outcome::RestoreBegun { .. } => "restores begun",
+        Outcome::Restored { .. } => "restores done",
         Outcome::Refused(Refusal::NotLeader { .. }) => "refused: not leader",
         Outcome::Refused(Refusal::LeadershipLost) => "refused: leadership lost",
         Outcome::Refused(Refusal::TransferInProgress) => "refused: transfer in progress",

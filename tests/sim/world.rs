@@ -11,10 +11,12 @@ mod identity;
 mod operator;
 mod perform;
 mod report;
+mod restores;
 mod watched;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft::core::{
@@ -27,7 +29,7 @@ use crate::check::{Checks, Step, Verdict, stability};
 use crate::clock::Clock;
 use crate::coverage::{Before, Regions};
 use crate::disk::Start;
-use crate::machine::Snapshot;
+use crate::machine::{Machine, Snapshot};
 use crate::mutant::Mutant;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
@@ -80,6 +82,9 @@ pub struct World {
     pub fleet: Fleet,
     pub(crate) nemesis: Nemesis,
     pub(crate) disk_random: Random,
+    operator: Random,
+    /// States that the operator has kept. The first is that of a new cluster.
+    backups: Vec<Arc<Machine>>,
     pause_random: Random,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
@@ -126,6 +131,8 @@ impl World {
             said: Vec::new(),
             held: Vec::new(),
             disk_random: stream(options.seed, "disk"),
+            operator: stream(options.seed, "operator"),
+            backups: vec![Arc::default()],
             pause_random: stream(options.seed, "pauses"),
             queue: BinaryHeap::new(),
             order: 0,
@@ -157,6 +164,7 @@ impl World {
         if world.faults {
             world.schedule(world.options.fault_every, Event::Fault);
         }
+        world.start_operator();
         world.start_fleet();
         world
     }
@@ -297,6 +305,15 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
+            Event::Backup => {
+                if self.faults {
+                    self.backup_or_restore();
+                }
+            }
+            Event::Tend => self.tend(),
+            Event::OutsideStored { node, epoch, snapshot } => self.outside_stored(node, epoch, *snapshot),
+            Event::OutsideTold { node, epoch, last, size } => self.outside_told(node, epoch, last, size),
+            Event::OutsideRemoved { node, epoch, last } => self.outside_removed(node, epoch, last),
             Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
                 // Nobody adds a server that was lost while the request waited in a socket.

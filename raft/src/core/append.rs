@@ -73,6 +73,11 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
+        if self.is_storing() {
+            // What is acknowledged now could be gone at the next start.
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         if self.denies_any(prev, &entries) {
             // This server was left behind with a state that the others do not have; only a newer snapshot helps it.
             self.out.push(Effect::Ignore { reply });
@@ -105,6 +110,7 @@ impl RaftCore {
             self.out.push(Effect::Ignore { reply });
             return;
         }
+        self.note_agreement();
         let known = if self.mutated(Mutant::CommitsUnmatched) { self.log.last().index } else { matched };
         self.commit_through(commit.min(known));
         self.acknowledge(matched, reply);

@@ -12,7 +12,6 @@ use rand::RngExt;
 use super::io::{Effect, Event, Outcome, Peer, Refusal, ReplyToken, Sequence};
 use super::message::{EntryKind, Request, Response};
 use super::mutant::Mutant;
-use super::operator_restore::Restoring;
 use super::progress::Progress;
 use super::quorum;
 use super::role::{Candidate, Leader, Reader, RoleState};
@@ -71,7 +70,7 @@ impl RaftCore {
             && self.votes_in(before)
             && !self.mutated(Mutant::UndecidedRemovalBars);
         let may = self.votes_in(self.configuration()) || undecided || self.mutated(Mutant::NonvoterCampaigns);
-        may && !self.disk_stalled()
+        may && !self.disk_stalled() && !self.is_storing()
     }
 
     /// Whether a configuration gives a vote to this life of this server. Another life's is not its to use (catalogue M07).
@@ -184,10 +183,12 @@ impl RaftCore {
             joining: Vec::new(),
             catch_up: None,
             transfer: None,
+            restore_asked: None,
             restoring: None,
             reads: std::collections::VecDeque::new(),
             read_round: None,
             lease_void: false,
+            lease_told: Time::ZERO,
         }));
         self.leader_contact = None;
         self.set_leader(Some(self.me.clone()));
@@ -235,7 +236,10 @@ impl RaftCore {
         if let Some((request, _)) = old.change.filter(|_| !self.mutated(Mutant::ChangeForgotten)) {
             self.refuse(request, Refusal::LeadershipLost);
         }
-        let restoring = old.restoring.as_ref().and_then(Restoring::request);
+        if let Some((request, _)) = old.restore_asked {
+            self.refuse(request, Refusal::NotLeader { leader: None });
+        }
+        let restoring = old.restoring.map(|restoring| restoring.request);
         for request in restoring.into_iter().chain(old.catch_up.map(|catch_up| catch_up.request)) {
             self.refuse(request, Refusal::LeadershipLost);
         }

@@ -164,10 +164,23 @@ impl RaftCore {
         self.serve_follower_reads();
     }
 
-    /// Hands over the reads whose index is committed here; the driver has them wait until it is applied.
+    /// Hands over the reads whose index is committed here; the driver has them wait until it is applied. An index says nothing
+    /// about a state that may not be of the leader's history.
     pub(super) fn serve_follower_reads(&mut self) {
+        if !self.agrees() {
+            return;
+        }
         for (index, wait) in self.follower_reads.take_reached(self.commit) {
             self.out.push(Effect::Resolve { request: wait.request, outcome: Outcome::Read { index } });
+        }
+    }
+
+    /// A snapshot takes the place of the state for which these reads were confirmed. It may be one from outside that no quorum
+    /// has yet, so it says nothing about the index.
+    pub(super) fn drop_overtaken_reads(&mut self, through: LogIndex) {
+        if !self.mutated(Mutant::ReadsOutliveSnapshot) {
+            let overtaken = self.follower_reads.take_reached(through);
+            self.refuse_reads(overtaken.into_iter().map(|(_, wait)| wait).collect(), &Refusal::ReadUnconfirmed);
         }
     }
 

@@ -158,13 +158,14 @@ pub enum Input {
         /// The last index that the state in the snapshot knows of; zero if it knows of none.
         above: LogIndex,
     },
-    /// The snapshot of [`Outcome::RestoreBegun`] is durable here; or it is not, and is not waited for any more.
+    /// The snapshot of [`Outcome::RestoreBegun`] is durable here; or it is not on the disk, and never will be. If a durable one
+    /// is refused, the driver removes it and then says that it is gone: until then this server acknowledges nothing.
     RestoreStored {
         /// Who waits for the end of the restore.
         request: RequestId,
         /// Which snapshot.
         last: EntryId,
-        /// Its size in bytes, if it was stored.
+        /// Its size in bytes, if it was stored; `None` once it is sure that no restart will find it.
         size: Option<u64>,
     },
     /// Campaign now instead of when the election timeout ends; asks for pre-votes first where those are on. A leader goes
@@ -395,7 +396,8 @@ pub enum Effect {
         /// The last of them.
         through: LogIndex,
     },
-    /// Replace the state machine's state by the stored snapshot at this entry, then go on applying after it.
+    /// Replace the state machine's state by the stored snapshot at this entry, then go on applying after it. Reads that were
+    /// confirmed at or below it and not served yet are not to be served from it: it may be one from outside.
     Restore {
         /// What the snapshot stands for.
         meta: SnapshotMeta,

@@ -107,6 +107,10 @@ pub struct RaftCore {
     commit: LogIndex,
     applied: LogIndex,
     snapshot: Option<SnapshotMeta>,
+    /// A snapshot from outside that may be on the disk, or may come there, and is not this server's state.
+    storing: Option<SnapshotMeta>,
+    /// The newest term in which the log was shown to be of one history with the leader's.
+    agreed: Term,
     configurations: Configurations,
     writes: Writes,
     witnessed: Witnessed,
@@ -197,6 +201,8 @@ impl RaftCore {
             commit: snapshot_last.index,
             applied: snapshot_last.index,
             snapshot,
+            storing: None,
+            agreed: Term(0),
             writes: Writes::new(durable, mutation),
             witnessed: Witnessed::new(),
             follower_reads: FollowerReads::default(),
@@ -530,7 +536,7 @@ impl RaftCore {
         let by_role = match &self.role {
             RoleState::Leader(leader) => {
                 let transfer = leader.transfer.as_ref().map_or(Time::NEVER, |t| t.deadline);
-                leader.heartbeat_due.min(transfer)
+                leader.heartbeat_due.min(transfer).min(self.restore_due().unwrap_or(Time::NEVER))
             }
             RoleState::Follower | RoleState::Candidate(_) => self.election_deadline,
         };

@@ -252,6 +252,21 @@ pub enum Mutant {
     ReadAtOwnCommit,
     /// R19, C2: a read on a follower that cannot be confirmed is forgotten.
     FollowerReadsForgotten,
+    /// D15: a snapshot from outside takes the place of the last entry instead of standing above it, so that followers keep
+    /// their state machines.
+    RestoreInsideLog,
+    /// D15: a leader serves what it restored before a quorum has it.
+    RestoreServedAtOnce,
+    /// D15: a leader begins a restore while clients may still read by lease.
+    RestoreBesideLease,
+    /// D15: reads that were confirmed before a snapshot is installed are served from it.
+    ReadsOutliveSnapshot,
+    /// D15: a server that a restore left behind takes the others' history for its own.
+    RestoreDeniesNobody,
+    /// D15: a server acknowledges entries while a snapshot from outside may be what its next start finds.
+    RestoreUnfenced,
+    /// D15: a server serves a read although its state may be one that a restore left behind.
+    RestoreReadUnproved,
     /// S11: the commit index follows the leader's down.
     CommitFalls,
 }
@@ -380,6 +395,13 @@ impl Mutant {
         Self::ReadIndexUnconfirmed,
         Self::ReadAtOwnCommit,
         Self::FollowerReadsForgotten,
+        Self::RestoreInsideLog,
+        Self::RestoreServedAtOnce,
+        Self::RestoreBesideLease,
+        Self::ReadsOutliveSnapshot,
+        Self::RestoreDeniesNobody,
+        Self::RestoreUnfenced,
+        Self::RestoreReadUnproved,
         Self::CommitFalls,
     ];
 

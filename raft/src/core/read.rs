@@ -51,6 +51,9 @@ impl RaftCore {
     pub(super) fn on_lease_read(&mut self, request: RequestId) {
         match self.lease_until() {
             Some(until) if until > self.now => {
+                if let Some(leader) = self.leader_mut() {
+                    leader.lease_told = leader.lease_told.max(until);
+                }
                 let outcome = Outcome::LeaseRead { index: self.commit, until };
                 self.out.push(Effect::Resolve { request, outcome });
             }
@@ -65,7 +68,8 @@ impl RaftCore {
         let ready = leader.ready || self.mutated(Mutant::LeaseBeforeReady);
         let given_up =
             (leader.lease_void || leader.transfer.is_some()) && !self.mutated(Mutant::LeaseOutlivesTransfer);
-        let usable = self.config.lease_reads && ready && !given_up;
+        let restores = self.awaits_restore() && !self.mutated(Mutant::RestoreBesideLease);
+        let usable = self.config.lease_reads && ready && !given_up && !restores;
         if !usable || self.disk_stalled() {
             return None;
         }

@@ -7,7 +7,6 @@ use super::RaftCore;
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
 use super::message::{Entry, EntryKind, Features, Regard, Request};
 use super::mutant::Mutant;
-use super::operator_restore::Restoring;
 use super::progress::{Mode, Sent};
 use super::quorum;
 use super::role::{Leader, RoleState};
@@ -60,7 +59,7 @@ impl RaftCore {
         if leader.transfer.is_some() && !self.mutated(Mutant::WritesDuringTransfer) {
             return Err(Refusal::TransferInProgress);
         }
-        if matches!(leader.restoring, Some(Restoring::Storing { .. })) {
+        if self.awaits_restore() {
             return Err(Refusal::RestoreInProgress);
         }
         let full = leader.uncommitted_bytes >= self.config.uncommitted_bytes_max
@@ -169,6 +168,7 @@ impl RaftCore {
     pub(super) fn run_leader_timers(&mut self) {
         let now = self.now;
         self.expire_transfer();
+        self.begin_restore();
         let Some(leader) = self.leader_mut() else { return };
         if now < leader.heartbeat_due {
             return;

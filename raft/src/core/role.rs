@@ -52,12 +52,16 @@ pub(super) struct Leader {
     /// The server that is being brought up to date before it may vote.
     pub(super) catch_up: Option<CatchUp>,
     pub(super) transfer: Option<Transfer>,
+    /// Who asks for a restore that has not begun, and above which index.
+    pub(super) restore_asked: Option<(RequestId, LogIndex)>,
     pub(super) restoring: Option<Restoring>,
     pub(super) reads: VecDeque<PendingRead>,
     /// The first request number of the read round under way.
     pub(super) read_round: Option<Sequence>,
     /// Somebody was told to campaign in this term: whenever that arrives, it is elected past all leases (catalogue L04).
     pub(super) lease_void: bool,
+    /// Until when clients were told that they may read by lease.
+    pub(super) lease_told: Time,
 }
 
 #[derive(Debug)]

@@ -71,6 +71,11 @@ impl RaftCore {
         if !self.follow(from, term, reply, refusal) {
             return;
         }
+        if self.is_storing() {
+            // What is acknowledged now could be gone at the next start.
+            self.out.push(Effect::Ignore { reply });
+            return;
+        }
         let other = self.log.term_at(meta.last.index).is_some_and(|term| term != meta.last.term);
         let unchecked = self.mutated(Mutant::SnapshotIdentityUnchecked);
         if meta.last.index <= self.commit && (other || self.denies(meta.last)) && !unchecked {
@@ -89,8 +94,9 @@ impl RaftCore {
             self.snapshot = Some(meta.clone());
             self.compact();
             self.notify_configuration();
+            self.drop_overtaken_reads(meta.last.index);
             self.out.push(Effect::Restore { meta });
-            self.serve_follower_reads();
+            self.note_agreement();
         }
         let incarnation = self.hard_state.incarnation;
         let response = Response::InstallSnapshot { term: self.hard_state.term, success: true, incarnation };

@@ -24,6 +24,7 @@ use super::executor::Executor;
 use super::observation::{Observation, Observers};
 use super::observe::{Leadership, Metrics, metrics_of};
 use super::queues::{Command, Report, take_waiting};
+use super::restores::Storing;
 use super::reads::{Reader, Reads};
 use super::views::{Membership, Views};
 use super::waiters::{Client, Waiter};
@@ -88,7 +89,7 @@ pub(super) struct Actor {
     replies: BTreeMap<ReplyToken, Responder>,
     pub(super) waiters: BTreeMap<RequestId, Waiter>,
     /// The snapshot from outside that is being stored, and who waits for it.
-    pub(super) storing: Option<(RequestId, EntryId)>,
+    pub(super) storing: Option<Storing>,
     pending: VecDeque<Pending>,
     reads: Reads,
     reports: mpsc::Receiver<Report>,
@@ -267,9 +268,12 @@ impl Actor {
                     Err(error) => warn!(%error, leader = %from.id, "could not store the leader's snapshot"),
                 }
             }
-            Report::RestoreStored { request, last, result } => {
-                self.on_restore_stored(request, last, result);
+            Report::RestoreStored { request, last, stored } => {
+                self.on_restore_stored(request, last, stored);
                 self.publish_now();
+            }
+            Report::RestoreRemoved { request, last, removed } => {
+                self.on_restore_removed(request, last, removed);
             }
             Report::SnapshotUnsendable { to, sequence, error } => {
                 warn!(%error, follower = %to, "cannot read the snapshot to send");
@@ -278,7 +282,7 @@ impl Actor {
         }
     }
 
-    fn on_storage_failed(&mut self, error: &StorageError) {
+    pub(super) fn on_storage_failed(&mut self, error: &StorageError) {
         if !self.core.storage_failed() {
             error!(%error, "the store failed; this server takes no part until it is restarted");
             self.step(Input::StorageFailed);
@@ -478,6 +482,7 @@ impl Actor {
                 let why =
                     if by_operator { ProposeError::AbortedByRestore } else { ProposeError::OutcomeUnknown };
                 self.abandon(&why, |pending| pending.index <= meta.last.index);
+                self.reads.overtaken(meta.last.index);
                 self.restore = Some(meta);
             }
             Effect::Resolve { request, outcome } => self.resolve(request, outcome),

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::LeaseRead;
 use super::apply::ApplyReply;
-use super::restores::Outside;
+use super::restores::{Outside, Stored};
 use super::waiters::Client;
 use crate::config::{ConfigError, ReloadableConfig};
 use crate::core::{Peer, Regard, Request, RequestId, Sequence, SnapshotMeta, WriteId};
@@ -139,7 +139,13 @@ pub(super) enum Report {
     RestoreStored {
         request: RequestId,
         last: EntryId,
-        result: Result<SnapshotMeta, RestoreError>,
+        stored: Stored,
+    },
+    /// A snapshot from outside that was not restored is gone from the disk.
+    RestoreRemoved {
+        request: RequestId,
+        last: EntryId,
+        removed: Result<(), StorageError>,
     },
     SnapshotUnsendable {
         to: ServerId,

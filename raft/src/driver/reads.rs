@@ -38,6 +38,17 @@ impl Reads {
         }
     }
 
+    /// A snapshot takes the place of the state for which these were confirmed: if it is from outside, no quorum may have it yet.
+    pub(super) fn overtaken(&mut self, through: LogIndex) {
+        let later = self.0.split_off(&through.next());
+        for reader in std::mem::replace(&mut self.0, later).into_values().flatten() {
+            match reader {
+                Reader::Index(reply) => drop(reply.send(Err(ReadError::Unconfirmed))),
+                Reader::Lease(_, reply) => drop(reply.send(Err(ReadError::Unconfirmed))),
+            }
+        }
+    }
+
     /// Tells all that the server has stopped.
     pub(super) fn abandon(&mut self) {
         self.0.clear();

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use raft_types::{EntryId, LogIndex};
@@ -13,9 +14,9 @@ use super::actor::Actor;
 use super::executor::Operation;
 use super::queues::{Command, Report};
 use super::waiters::Waiter;
-use crate::core::{Input, RequestId, SnapshotMeta};
+use crate::core::{Input, RequestId, Role, SnapshotMeta};
 use crate::error::RestoreError;
-use crate::storage::SnapshotStore;
+use crate::storage::{SnapshotStore, StorageError};
 use crate::telemetry;
 
 /// Who waits for a restore.
@@ -27,6 +28,25 @@ pub(super) struct Outside {
     pub(super) meta: SnapshotMeta,
     pub(super) state: Box<dyn Read + Send>,
     pub(super) reply: RestoreReply,
+}
+
+/// A snapshot from outside that is being stored.
+pub(super) struct Storing {
+    /// Who waits for the end of the restore.
+    request: RequestId,
+    last: EntryId,
+    /// Whoever sets it decides: the one who stores, that the snapshot becomes durable; the actor, that it never does.
+    decided: Arc<AtomicBool>,
+}
+
+/// What became of the bytes of a snapshot from outside.
+pub(super) enum Stored {
+    /// It is durable.
+    Durable(SnapshotMeta),
+    /// It was given up before.
+    GivenUp,
+    /// It could not be stored. The disk may hold it all the same if it could not be removed either.
+    Failed(RestoreError, Result<(), StorageError>),
 }
 
 const CHUNK: usize = 64 << 10;
@@ -79,62 +99,78 @@ impl Actor {
         let Outside { meta: of_origin, state, reply } = outside;
         let (last, size) = (meta.last, of_origin.size);
         let request = self.wait(Waiter::Restore(reply));
-        self.storing = Some((request, last));
+        let decided = Arc::new(AtomicBool::new(false));
+        self.storing = Some(Storing { request, last, decided: Arc::clone(&decided) });
         let snapshots = Arc::clone(&self.snapshots);
         let reports = self.report_sender.clone();
         let pace = self.executor.clone();
         self.executor.run(async move {
             pace.pause(Operation::Store).await;
             let since = Instant::now();
-            let result = store(&*snapshots, &meta, size, state);
+            let stored = store(&*snapshots, &meta, size, state, &decided)
+                .unwrap_or_else(|error| Stored::Failed(error, snapshots.remove(last)));
             telemetry::took(telemetry::USER_RESTORE, since);
-            let _ = reports.send(Report::RestoreStored { request, last, result }).await;
+            let _ = reports.send(Report::RestoreStored { request, last, stored }).await;
         });
     }
 
-    pub(super) fn on_restore_stored(
-        &mut self,
-        request: RequestId,
-        last: EntryId,
-        result: Result<SnapshotMeta, RestoreError>,
-    ) {
-        self.storing.take_if(|(_, storing)| *storing == last);
-        match result {
-            Ok(meta) => {
+    pub(super) fn on_restore_stored(&mut self, request: RequestId, last: EntryId, stored: Stored) {
+        self.storing.take_if(|storing| storing.request == request);
+        match stored {
+            Stored::GivenUp => {}
+            Stored::Durable(meta) => {
                 self.step(Input::RestoreStored { request, last, size: Some(meta.size) });
                 if self.snapshot_index() < last.index {
-                    self.discard(last);
+                    self.discard(request, last);
                 }
             }
-            Err(error) => {
+            Stored::Failed(error, removed) => {
                 warn!(%error, "no restore");
                 if let Some(Waiter::Restore(reply)) = self.waiters.remove(&request) {
                     let _ = reply.send(Err(error));
                 }
-                self.step(Input::RestoreStored { request, last, size: None });
+                self.on_restore_removed(request, last, removed);
             }
         }
     }
 
-    /// Nobody waits for the restore any more, and its state may never come: proposals need not wait for it.
+    /// Nobody waits for the restore any more and its state may never come, or leadership was lost meanwhile: proposals, or the
+    /// next leader, need not wait for it. Not if it is about to be durable: what became of it is known soon then.
     pub(super) fn give_up_unwanted_restore(&mut self) {
-        let Some((request, last)) = self.storing else { return };
-        let wanted = matches!(self.waiters.get(&request), Some(Waiter::Restore(reply)) if !reply.is_closed());
-        if !wanted {
+        let Some(Storing { request, last, decided }) = &self.storing else { return };
+        let (request, last) = (*request, *last);
+        let waits = matches!(self.waiters.get(&request), Some(Waiter::Restore(reply)) if !reply.is_closed());
+        let leads = self.core.role() == Role::Leader && self.core.term() == last.term;
+        if !(waits && leads) && !decided.swap(true, Ordering::AcqRel) {
             self.storing = None;
-            self.waiters.remove(&request);
             self.step(Input::RestoreStored { request, last, size: None });
         }
     }
 
     /// Leadership was lost before the snapshot was taken over; it must not pass for the newest one at the next start.
-    fn discard(&self, last: EntryId) {
+    fn discard(&self, request: RequestId, last: EntryId) {
         let snapshots = Arc::clone(&self.snapshots);
+        let reports = self.report_sender.clone();
         self.executor.run(async move {
-            if let Err(error) = snapshots.remove(last) {
-                warn!(%error, %last, "could not remove a snapshot that was not restored; remove it by hand");
-            }
+            let removed = snapshots.remove(last);
+            let _ = reports.send(Report::RestoreRemoved { request, last, removed }).await;
         });
+    }
+
+    /// Only once it is gone may the core give its word again on what it holds.
+    pub(super) fn on_restore_removed(
+        &mut self,
+        request: RequestId,
+        last: EntryId,
+        removed: Result<(), StorageError>,
+    ) {
+        match removed {
+            Ok(()) => self.step(Input::RestoreStored { request, last, size: None }),
+            Err(error) => {
+                warn!(%last, "could not remove a snapshot that was not restored");
+                self.on_storage_failed(&error);
+            }
+        }
     }
 }
 
@@ -143,7 +179,8 @@ fn store(
     meta: &SnapshotMeta,
     size: u64,
     mut state: Box<dyn Read + Send>,
-) -> Result<SnapshotMeta, RestoreError> {
+    decided: &AtomicBool,
+) -> Result<Stored, RestoreError> {
     let mut sink = snapshots.create(meta)?;
     let mut chunk = vec![0; CHUNK];
     let mut read = 0;
@@ -163,5 +200,8 @@ fn store(
     if read != size {
         return Err(RestoreError::WrongSize { expected: size, read });
     }
-    Ok(sink.finish()?)
+    if decided.swap(true, Ordering::AcqRel) {
+        return Ok(Stored::GivenUp);
+    }
+    Ok(Stored::Durable(sink.finish()?))
 }

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use raft::{EntryId, LogIndex};
+
 use super::Verdict;
+use super::commit::Commit;
 use crate::machine::Machine;
 
 /// What a client knows of its command.
@@ -23,7 +26,8 @@ pub enum Fate {
 #[derive(Debug, Default)]
 pub struct Clients {
     fates: BTreeMap<u64, Fate>,
-    applied: BTreeMap<u64, u64>,
+    /// Where each command stands, and in which history.
+    applied: BTreeMap<u64, (EntryId, LogIndex)>,
 }
 
 impl Clients {
@@ -67,25 +71,34 @@ impl Clients {
     ///
     /// # Errors
     /// It was refused, or it stands at two places.
-    pub fn applies(&mut self, value: u64, index: u64) -> Verdict {
+    pub fn applies(&mut self, value: u64, place: (EntryId, LogIndex)) -> Verdict {
         if self.fates.get(&value) == Some(&Fate::Refused) {
-            return Err(format!("command {value} was refused, and is applied at {index}"));
+            return Err(format!("command {value} was refused, and is applied at {}", place.1));
         }
-        let first = *self.applied.entry(value).or_insert(index);
-        if first != index {
-            return Err(format!("command {value} is applied at {first} and at {index}"));
+        let first = *self.applied.entry(value).or_insert(place);
+        if first != place {
+            return Err(format!("command {value} is applied at {first:?} and at {place:?}"));
         }
         Ok(())
     }
 
-    /// At the end: everything acknowledged is in this state machine.
+    /// At the end: everything acknowledged is in this state machine, but for what was acknowledged before a snapshot from outside
+    /// took the place of it all; that one counts then.
     ///
     /// # Errors
     /// The first command that is not.
-    pub fn all_kept(&self, who: &str, machine: &Machine) -> Verdict {
+    pub fn all_kept(&self, who: &str, machine: &Machine, commit: &Commit) -> Verdict {
+        if machine.restored != commit.history() {
+            let other = commit.history();
+            return Err(format!("{who} is in the history of {}, not in that of {other}", machine.restored));
+        }
         let held: std::collections::BTreeSet<u64> = machine.values.iter().copied().collect();
         let acknowledged = self.fates.iter().filter(|(_, fate)| **fate == Fate::Acknowledged);
-        let mut lost = acknowledged.filter(|(value, _)| !held.contains(value));
+        let ended = |value: &u64| {
+            let applied = self.applied.get(value);
+            applied.is_some_and(|(history, _)| commit.ended(*history).is_some())
+        };
+        let mut lost = acknowledged.filter(|(value, _)| !held.contains(value) && !ended(value));
         lost.next()
             .map_or(Ok(()), |(value, _)| Err(format!("{who} does not hold the acknowledged command {value}")))
     }

@@ -19,11 +19,14 @@ pub fn stepped(step: &Step<'_>, commit: &Commit) -> Verdict {
         }
         // A deposed candidate may yet win an old term; it need not hold what newer terms committed.
         let Some(last) = commit.before(core.term()) else { continue };
-        if !server.log.holds(last) {
+        let history = server.machine.restored;
+        let holds = if history == last.history { server.log.holds(last.id) } else { commit.supersedes(history, last) };
+        if !holds {
             return Err(format!(
-                "{} leads in term {} without the committed entry {last}; its log ends at {}",
+                "{} leads in term {} without the committed entry {}; its log ends at {}",
                 server.peer.id,
                 core.term(),
+                last.id,
                 server.log.last()
             ));
         }

@@ -1,8 +1,9 @@
 //! L3: a linearizable read sees everything that was acknowledged before it began.
 
-use raft::LogIndex;
+use raft::{EntryId, LogIndex, Time};
 
 use super::Verdict;
+use super::commit::Commit;
 
 /// The newest index that a client saw applied, by an acknowledgement or by a read.
 #[derive(Debug, Default)]
@@ -20,6 +21,22 @@ impl Reads {
     /// A client saw this index applied.
     pub fn saw(&mut self, index: LogIndex) {
         self.newest = self.newest.max(index);
+    }
+
+    /// A read that was asked for then is answered from a state of this history.
+    ///
+    /// # Errors
+    /// No quorum has that state, or a snapshot from outside had taken its place before.
+    pub fn served(who: &str, history: EntryId, began: Time, commit: &Commit) -> Verdict {
+        if !commit.is_decided(history) {
+            return Err(format!("{who} serves a read from the restore {history}, which no quorum has"));
+        }
+        match commit.ended(history) {
+            Some(ended) if ended < began => {
+                Err(format!("{who} serves a read from the history of {history}, which was over at {ended}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A read was confirmed.

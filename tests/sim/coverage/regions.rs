@@ -58,6 +58,7 @@ pub const REGIONS: &[(&str, &str)] = &[
     ("D10", "a restart with a change in the log that is not known to be committed"),
     ("D11", "a disk is full"),
     ("D12", "a server with a damaged disk is replaced by an empty one"),
+    ("D15", "a snapshot from outside becomes the state of the cluster"),
     ("D14", "a single voter restarts with entries to apply"),
     ("D16", "a crash while term and vote are on their way to the disk"),
     ("P01", "a snapshot replaces a log that reaches beyond it and contradicts it"),
@@ -65,6 +66,7 @@ pub const REGIONS: &[(&str, &str)] = &[
     ("P03", "a snapshot is installed while entries wait to be applied"),
     ("P04", "a snapshot replaces an uncommitted configuration"),
     ("P05", "a snapshot is taken while an uncommitted configuration is in the log"),
+    ("P06", "a backup is restored that knows other members than the cluster has"),
     ("P08", "a request to append begins right after the snapshot"),
     ("P09", "a snapshot is sent by a leader whose log is empty"),
     ("P11", "a leader takes a snapshot while an older one is on its way"),
@@ -108,8 +110,6 @@ pub const OUT_OF_REACH: &[(&str, &str)] = &[
     ("R23", "servers forward no proposals"),
     ("D06", "lengths in records: a test flips every bit"),
     ("D13", "nothing is applied in place"),
-    ("D15", "nothing is restored from outside in random runs"),
-    ("P06", "nothing is restored from outside in random runs"),
     ("P07", "restoring is never slower than a request's timeout; a scenario makes it so"),
     ("P10", "about a byte stream, which the simulated network is not"),
     ("P15", "about a byte stream, which the simulated network is not"),
@@ -128,6 +128,8 @@ pub(super) const COUNTED: &[(&str, &str)] = &[
     ("P02", "logs reset to a newer snapshot at a restart"),
     ("D11", "full disks"),
     ("D12", "servers replaced"),
+    ("D15", "restores done"),
+    ("P06", "restores of a backup that knows other members"),
     ("L13", "histories judged"),
 ];
 

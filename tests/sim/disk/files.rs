@@ -136,6 +136,11 @@ impl Files {
         }
     }
 
+    /// Removes a snapshot. False when the disk failed.
+    pub fn remove(&mut self, last: EntryId) -> bool {
+        self.open.as_ref().is_some_and(|open| open.snapshots.remove(last).is_ok())
+    }
+
     /// Reads a snapshot back; `None` if there is none at this entry.
     ///
     /// # Errors

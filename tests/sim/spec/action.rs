@@ -2,7 +2,10 @@
 
 use raft::Term;
 
-use super::{Content, Entry, Led, Members, Node, Role, Rules, Server, State, last, newest_members};
+use super::{
+    Content, Entry, Led, Members, NOTHING, Node, OUTSIDE, Past, Prefix, Role, Rules, Server, State, last,
+    newest_members,
+};
 
 /// One step of the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +121,29 @@ pub enum Action {
         /// How many.
         changes: usize,
     },
-    /// A snapshot of decided entries is durable.
+    /// A snapshot of decided entries is durable, or one from outside.
     StoreSnapshot {
         /// Where.
         node: Node,
-        /// How many entries it holds.
+        /// The term and the index of its last entry.
+        end: (Term, usize),
+    },
+    /// A leader begins to store a snapshot from outside, which is to be the state of the cluster.
+    BeginRestore {
+        /// Which leader.
+        node: Node,
+        /// Where it is to stand: above the log.
         through: usize,
+    },
+    /// It is durable, and becomes the leader's state.
+    TakeRestore {
+        /// Which leader.
+        node: Node,
+    },
+    /// It is not on the disk, and never will be.
+    DropRestore {
+        /// Which server.
+        node: Node,
     },
     /// A server takes a leader's snapshot, which is durable already, in place of its log's beginning.
     InstallSnapshot {
@@ -173,6 +193,9 @@ impl Action {
             | Self::AdvanceCommit { node, .. }
             | Self::Sync { node, .. }
             | Self::StoreSnapshot { node, .. }
+            | Self::BeginRestore { node, .. }
+            | Self::TakeRestore { node }
+            | Self::DropRestore { node }
             | Self::InstallSnapshot { node, .. }
             | Self::Restart { node, .. } => node,
         }
@@ -197,6 +220,7 @@ impl Action {
             }
             Self::Timeout { node } => {
                 need(server.role != Role::Leader, "a leader does not campaign")?;
+                need(server.restoring.is_none(), FENCED)?;
                 need(may_campaign(server, node), "only voters campaign")
             }
             Self::RequestVote { node } => {
@@ -224,15 +248,31 @@ impl Action {
                 need(members.agreed(rules, has), "it takes votes of a majority of every electorate")
             }
             Self::StepDown { .. } => need(server.role != Role::Follower, "it follows already"),
-            _ => self.enabled_on_logs(state, rules),
+            Self::ClientRequest { .. }
+            | Self::ChangeConfiguration { .. }
+            | Self::LeaveJoint { .. }
+            | Self::AppendEntries { .. }
+            | Self::HandleAppend { .. }
+            | Self::Acknowledge { .. }
+            | Self::AdvanceCommit { .. } => self.enabled_on_logs(state, rules),
+            Self::Sync { .. }
+            | Self::StoreSnapshot { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::BeginRestore { .. }
+            | Self::TakeRestore { .. }
+            | Self::DropRestore { .. }
+            | Self::Restart { .. } => self.enabled_on_disks(state),
         }
     }
 
-    /// The same for what is not about terms and votes.
+    /// The same for what is about logs.
     fn enabled_on_logs(self, state: &State, rules: Rules) -> Result<(), Refusal> {
         let server = &state.servers[self.node()];
         match self {
-            Self::ClientRequest { .. } => need(server.role == Role::Leader, "only a leader appends"),
+            Self::ClientRequest { .. } => {
+                need(server.role == Role::Leader, "only a leader appends")?;
+                need(server.restoring.is_none(), "nothing is appended while a snapshot from outside is stored")
+            }
             Self::ChangeConfiguration { members, .. } => may_change(server, members, rules),
             Self::LeaveJoint { .. } => {
                 let (index, members) = server.members();
@@ -248,6 +288,7 @@ impl Action {
                 need(state.durable_vote(node).0 >= server.term, DURABLE_TERM)
             }
             Self::HandleAppend { term, after, through, commit, .. } => {
+                need(server.restoring.is_none(), FENCED)?;
                 may_append(state, server, term, after, through, commit)
             }
             Self::Acknowledge { node, through } => {
@@ -262,32 +303,89 @@ impl Action {
                     },
                 };
                 need(equal, "entries are durable before they are acknowledged, and equal to the leader's")?;
+                need(server.restoring.is_none(), FENCED)?;
                 need(state.durable_vote(node).0 >= server.term, DURABLE_TERM)
             }
             Self::AdvanceCommit { node, to } => may_commit(state, node, to, rules),
+            Self::Bootstrap { .. }
+            | Self::Timeout { .. }
+            | Self::RequestVote { .. }
+            | Self::UpdateTerm { .. }
+            | Self::Speak { .. }
+            | Self::HandleVote { .. }
+            | Self::SendVote { .. }
+            | Self::BecomeLeader { .. }
+            | Self::StepDown { .. }
+            | Self::Sync { .. }
+            | Self::StoreSnapshot { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::BeginRestore { .. }
+            | Self::TakeRestore { .. }
+            | Self::DropRestore { .. }
+            | Self::Restart { .. } => unreachable!("{self:?} is not about logs"),
+        }
+    }
+
+    /// The same for disks, snapshots and starts.
+    fn enabled_on_disks(self, state: &State) -> Result<(), Refusal> {
+        let server = &state.servers[self.node()];
+        match self {
             Self::Sync { changes, .. } => {
                 let pending = server.disk.as_ref().map_or(0, |disk| disk.unsynced.len());
                 need(changes <= pending, "nothing is made durable that did not change")
             }
-            Self::StoreSnapshot { through, .. } => {
-                need(through <= state.decided.len(), "a snapshot holds committed entries only")
+            Self::StoreSnapshot { end, .. } => {
+                let known = state.past().ending_in(end).is_some();
+                need(known, "a snapshot holds committed entries only, or is from outside")
             }
+            Self::BeginRestore { through, .. } => {
+                let (index, members) = server.members();
+                need(server.role == Role::Leader, "only a leader restores")?;
+                need(has_committed(server), NO_OWN_COMMIT)?;
+                need(index <= server.commit && !members.is_joint(), "the change before is not over")?;
+                need(server.restoring.is_none(), "one restore at a time")?;
+                need(through > server.log.len(), "a snapshot from outside stands above the log")
+            }
+            Self::TakeRestore { .. } => {
+                let end = server.restoring.map(|through| (server.term, through));
+                let outside = server.disk.as_ref().and_then(|disk| disk.outside);
+                let stored = server.disk.is_none() || outside.and_then(|outside| outside.outside) == end;
+                need(server.role == Role::Leader && end.is_some(), "its leader is storing none in this term")?;
+                need(stored, "a snapshot is durable before it replaces the log")
+            }
+            Self::DropRestore { .. } => need(server.restoring.is_some(), "nothing is being restored"),
             Self::InstallSnapshot { term, through, .. } => {
                 let Some(led) = state.sent.led.get(&term) else { return Err("nobody sent that snapshot") };
                 need(
                     term == server.term && server.role != Role::Leader,
                     "it follows the leader of its term",
                 )?;
+                need(server.restoring.is_none(), FENCED)?;
                 need(through <= led.commit, "a leader sends what it knows to be committed")?;
                 need(through > server.commit, "an older snapshot changes nothing")?;
-                let stored = server.disk.as_ref().is_none_or(|disk| disk.snapshot >= through);
+                let stored = server.disk.as_ref().is_none_or(|disk| disk.snapshot.through >= through);
                 need(stored, "a snapshot is durable before it replaces the log")
             }
             Self::Restart { kept, .. } => {
                 let pending = server.disk.as_ref().map_or(0, |disk| disk.unsynced.len());
                 need(kept <= pending, "a crash keeps no more than there was")
             }
-            _ => Ok(()),
+            Self::Bootstrap { .. }
+            | Self::Timeout { .. }
+            | Self::RequestVote { .. }
+            | Self::UpdateTerm { .. }
+            | Self::Speak { .. }
+            | Self::HandleVote { .. }
+            | Self::SendVote { .. }
+            | Self::BecomeLeader { .. }
+            | Self::StepDown { .. }
+            | Self::ClientRequest { .. }
+            | Self::ChangeConfiguration { .. }
+            | Self::LeaveJoint { .. }
+            | Self::AppendEntries { .. }
+            | Self::HandleAppend { .. }
+            | Self::Acknowledge { .. }
+            | Self::AdvanceCommit { .. } => unreachable!("{self:?} is not about disks"),
         }
     }
 
@@ -327,7 +425,20 @@ impl Action {
             }
             Self::BecomeLeader { .. } => server.role = Role::Leader,
             Self::StepDown { .. } => server.role = Role::Follower,
-            _ => self.apply_to_logs(state),
+            Self::ClientRequest { .. }
+            | Self::ChangeConfiguration { .. }
+            | Self::LeaveJoint { .. }
+            | Self::AppendEntries { .. }
+            | Self::HandleAppend { .. }
+            | Self::Acknowledge { .. }
+            | Self::AdvanceCommit { .. } => self.apply_to_logs(state),
+            Self::Sync { .. }
+            | Self::StoreSnapshot { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::BeginRestore { .. }
+            | Self::TakeRestore { .. }
+            | Self::DropRestore { .. }
+            | Self::Restart { .. } => self.apply_to_disks(state),
         }
     }
 
@@ -371,25 +482,93 @@ impl Action {
                 decided_in.resize(decided.len(), server.term);
                 server.commit = to;
             }
+            Self::Bootstrap { .. }
+            | Self::Timeout { .. }
+            | Self::RequestVote { .. }
+            | Self::UpdateTerm { .. }
+            | Self::Speak { .. }
+            | Self::HandleVote { .. }
+            | Self::SendVote { .. }
+            | Self::BecomeLeader { .. }
+            | Self::StepDown { .. }
+            | Self::Sync { .. }
+            | Self::StoreSnapshot { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::BeginRestore { .. }
+            | Self::TakeRestore { .. }
+            | Self::DropRestore { .. }
+            | Self::Restart { .. } => unreachable!("{self:?} is not about logs"),
+        }
+    }
+
+    fn apply_to_disks(self, state: &mut State) {
+        let State { servers, sent, decided, outside, .. } = state;
+        let server = &mut servers[self.node()];
+        if let Self::BeginRestore { through, .. } = self {
+            let history = outside.entry((server.term, through)).or_default();
+            history.clone_from(&server.log);
+            history.resize(through - 1, Entry { term: server.term, content: NOTHING });
+            history.push(Entry { term: server.term, content: OUTSIDE });
+        }
+        let past = Past { decided, outside };
+        match self {
             Self::Sync { changes, .. } => {
                 if let Some(disk) = &mut server.disk {
-                    (0..changes).for_each(|_| _ = disk.sync_one(decided));
+                    (0..changes).for_each(|_| _ = disk.sync_one(past));
                 }
             }
-            Self::StoreSnapshot { through, .. } => {
-                if let Some(disk) = &mut server.disk {
-                    disk.snapshot = disk.snapshot.max(through);
+            Self::StoreSnapshot { end, .. } => {
+                let Some((prefix, disk)) = past.ending_in(end).zip(server.disk.as_mut()) else { return };
+                if server.restoring == Some(end.1) && prefix.outside.is_some() {
+                    disk.outside = Some(prefix);
+                } else if prefix.through > disk.snapshot.through {
+                    disk.snapshot = prefix;
                 }
             }
-            Self::InstallSnapshot { through, .. } => {
+            Self::InstallSnapshot { term, through, .. } => {
                 server.role = Role::Follower;
-                if server.log.get(through - 1) != decided.get(through - 1) {
-                    server.replace(&decided[..through]);
+                let Some(led) = sent.led.get(&term) else { return };
+                let end = last(&led.log[..through]);
+                if let Some(prefix) = past.ending_in(end)
+                    && server.log.get(through - 1) != led.log.get(through - 1)
+                {
+                    server.replace(prefix, past);
                 }
                 server.commit = through;
             }
-            Self::Restart { kept, .. } => restart(server, decided, kept),
-            _ => {}
+            Self::BeginRestore { through, .. } => server.restoring = Some(through),
+            Self::TakeRestore { .. } => {
+                let Some(through) = server.restoring.take() else { return };
+                let prefix = Prefix { through, outside: Some((server.term, through)) };
+                if let Some(disk) = &mut server.disk {
+                    (disk.snapshot, disk.outside) = (prefix, None);
+                }
+                server.replace(prefix, past);
+                server.commit = through;
+            }
+            Self::DropRestore { .. } => {
+                server.restoring = None;
+                if let Some(disk) = &mut server.disk {
+                    disk.outside = None;
+                }
+            }
+            Self::Restart { kept, .. } => restart(server, past, kept),
+            Self::Bootstrap { .. }
+            | Self::Timeout { .. }
+            | Self::RequestVote { .. }
+            | Self::UpdateTerm { .. }
+            | Self::Speak { .. }
+            | Self::HandleVote { .. }
+            | Self::SendVote { .. }
+            | Self::BecomeLeader { .. }
+            | Self::StepDown { .. }
+            | Self::ClientRequest { .. }
+            | Self::ChangeConfiguration { .. }
+            | Self::LeaveJoint { .. }
+            | Self::AppendEntries { .. }
+            | Self::HandleAppend { .. }
+            | Self::Acknowledge { .. }
+            | Self::AdvanceCommit { .. } => unreachable!("{self:?} is not about disks"),
         }
     }
 }
@@ -412,6 +591,8 @@ fn may_vote(state: &State, server: &Server, candidate: Node, rules: Rules) -> Re
 }
 
 const DURABLE_TERM: Refusal = "a term is durable before it is spoken in";
+
+const FENCED: Refusal = "a snapshot from outside may be what the next start finds";
 
 const NO_OWN_COMMIT: Refusal = "no entry of the leader's own term is committed";
 
@@ -483,20 +664,24 @@ fn may_commit(state: &State, node: Node, to: usize, rules: Rules) -> Result<(), 
     need(members.agreed(rules, holds), "a majority of every electorate holds the entry durably")
 }
 
-fn restart(server: &mut Server, decided: &[Entry], kept: usize) {
+fn restart(server: &mut Server, past: Past<'_>, kept: usize) {
     server.role = Role::Follower;
+    server.restoring = None;
     server.commit = 0;
     let Some(disk) = &mut server.disk else { return };
-    (0..kept).for_each(|_| _ = disk.sync_one(decided));
+    (0..kept).for_each(|_| _ = disk.sync_one(past));
     disk.unsynced.clear();
-    server.term = disk.recovered_term(decided);
+    disk.snapshot = disk.newest();
+    disk.outside = None;
+    server.term = disk.recovered_term(past);
     server.voted_for = disk.voted_for.filter(|_| server.term == disk.term);
-    server.commit = disk.snapshot;
-    let recovered = disk.recovered(decided).to_vec();
+    server.commit = disk.snapshot.through;
+    let recovered = disk.recovered(past).to_vec();
     if recovered == disk.log {
         server.log = recovered;
     } else {
         // What the snapshot contradicts is removed again.
-        server.replace(&recovered);
+        let snapshot = disk.snapshot;
+        server.replace(snapshot, past);
     }
 }

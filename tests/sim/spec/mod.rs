@@ -10,6 +10,10 @@
 //! **The log is whole.** A server's log begins at index 1 and is never shortened at the front: a snapshot is a prefix of what
 //! is [decided](State::decided), and installing one is taking over that prefix. Compaction changes nothing here.
 //!
+//! **A snapshot from outside** is an entry that says what the state is from now on, whatever came before. No request to append
+//! carries it, only a snapshot does, and there may be [nothing](NOTHING) in front of it where indexes are left out. Its leader
+//! knows it to be committed at once, though it is decided like any other entry: with one after it that a majority holds.
+//!
 //! **What was said stays said.** Messages may be lost, late, doubled and in any order, so the specification only keeps which
 //! messages were ever sent, and a server may take in any of them at any time. A leader only ever appends within its term,
 //! so the longest log that it sent stands for all its requests, and the largest acknowledged index for all
@@ -170,8 +174,49 @@ pub enum Change {
     Truncate(usize),
     /// Add an entry.
     Append(Entry),
-    /// The log is the first so many decided entries.
-    Replace(usize),
+    /// The log is what a snapshot stands for.
+    Replace(Prefix),
+}
+
+/// What stands at the indexes that a snapshot from outside leaves out.
+pub const NOTHING: Content = Content::Plain(0x006e_6f74);
+/// A snapshot from outside.
+pub const OUTSIDE: Content = Content::Plain(0x6f75_7473);
+
+/// What a snapshot stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// How many entries.
+    pub through: usize,
+    /// Term and index of the snapshot from outside that ends them, where they are not decided.
+    pub outside: Option<(Term, usize)>,
+}
+
+/// Every history that a snapshot may stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Past<'a> {
+    /// What was committed.
+    pub decided: &'a [Entry],
+    /// What was before each snapshot from outside, with it.
+    pub outside: &'a BTreeMap<(Term, usize), Vec<Entry>>,
+}
+
+impl<'a> Past<'a> {
+    /// The entries that a snapshot stands for.
+    #[must_use]
+    pub fn entries(self, prefix: Prefix) -> &'a [Entry] {
+        let of = prefix.outside.and_then(|key| self.outside.get(&key)).map_or(self.decided, Vec::as_slice);
+        &of[..prefix.through]
+    }
+
+    /// What a snapshot stands for that ends in this entry; `None` if nobody can have taken it.
+    #[must_use]
+    pub fn ending_in(self, end: (Term, usize)) -> Option<Prefix> {
+        let decided = self.decided.get(..end.1).filter(|decided| last(decided) == end);
+        let outside = self.outside.get(&end).map(|_| end);
+        (decided.is_some() || outside.is_some())
+            .then_some(Prefix { through: end.1, outside: outside.filter(|_| decided.is_none()) })
+    }
 }
 
 /// What a crash leaves.
@@ -183,8 +228,10 @@ pub struct Disk {
     pub voted_for: Option<Node>,
     /// The durable log.
     pub log: Vec<Entry>,
-    /// How many decided entries the newest durable snapshot holds.
-    pub snapshot: usize,
+    /// What the newest durable snapshot stands for.
+    pub snapshot: Prefix,
+    /// A durable snapshot from outside that is not the server's state, and would be after a restart.
+    pub outside: Option<Prefix>,
     /// Changes that are not durable yet. A crash keeps the first few of them, or all or none.
     pub unsynced: VecDeque<Change>,
 }
@@ -192,26 +239,31 @@ pub struct Disk {
 impl Disk {
     /// The log that a restart finds: the durable one, unless it contradicts the newest snapshot (Raft paper, figure 13).
     #[must_use]
-    pub fn recovered<'a>(&'a self, decided: &'a [Entry]) -> &'a [Entry] {
-        let fits = self.snapshot == 0 || self.log.get(self.snapshot - 1) == decided.get(self.snapshot - 1);
-        if fits { &self.log } else { &decided[..self.snapshot] }
+    pub fn recovered<'a>(&'a self, past: Past<'a>) -> &'a [Entry] {
+        let stored = past.entries(self.newest());
+        let fits = stored.is_empty() || self.log.get(stored.len() - 1) == stored.last();
+        if fits { &self.log } else { stored }
+    }
+
+    /// The newest snapshot.
+    #[must_use]
+    pub fn newest(&self) -> Prefix {
+        self.outside.filter(|outside| outside.through > self.snapshot.through).unwrap_or(self.snapshot)
     }
 
     /// The term that a restart finds: nothing is in the log or in a snapshot of a term that was not entered.
     #[must_use]
-    pub fn recovered_term(&self, decided: &[Entry]) -> Term {
-        let logged = last(&self.log).0;
-        let stored = self.snapshot.checked_sub(1).and_then(|at| decided.get(at));
-        self.term.max(logged).max(stored.map_or(Term(0), |entry| entry.term))
+    pub fn recovered_term(&self, past: Past<'_>) -> Term {
+        self.term.max(last(&self.log).0).max(last(past.entries(self.newest())).0)
     }
 
     /// Makes the oldest change durable. False if there is none.
-    pub fn sync_one(&mut self, decided: &[Entry]) -> bool {
+    pub fn sync_one(&mut self, past: Past<'_>) -> bool {
         match self.unsynced.pop_front() {
             Some(Change::Vote(term, vote)) => (self.term, self.voted_for) = (term, vote),
             Some(Change::Truncate(keep)) => self.log.truncate(keep),
             Some(Change::Append(entry)) => self.log.push(entry),
-            Some(Change::Replace(with)) => self.log = decided[..with].to_vec(),
+            Some(Change::Replace(with)) => self.log = past.entries(with).to_vec(),
             None => return false,
         }
         true
@@ -233,6 +285,8 @@ pub struct Server {
     pub role: Role,
     /// Where its log ended when it began its last campaign.
     pub asked_with: (Term, usize),
+    /// Where the snapshot from outside stands that it is storing, or has not removed yet: a restart may find it.
+    pub restoring: Option<usize>,
     /// What a crash leaves; `None` where every change is durable at once.
     pub disk: Option<Disk>,
 }
@@ -281,9 +335,9 @@ impl Server {
         self.note(Change::Append(entry));
     }
 
-    pub(crate) fn replace(&mut self, with: &[Entry]) {
-        self.log = with.to_vec();
-        self.note(Change::Replace(with.len()));
+    pub(crate) fn replace(&mut self, with: Prefix, past: Past<'_>) {
+        self.log = past.entries(with).to_vec();
+        self.note(Change::Replace(with));
     }
 }
 
@@ -382,6 +436,8 @@ pub struct State {
     pub decided: Vec<Entry>,
     /// In which leader's term each of them was committed.
     pub decided_in: Vec<Term>,
+    /// What was before each snapshot from outside, with it, by the term and index of that.
+    pub outside: BTreeMap<(Term, usize), Vec<Entry>>,
     /// A committed entry was different from the one decided before: state machine safety is broken.
     pub contradicted: bool,
     /// The first configuration, once a server was given one.
@@ -389,11 +445,17 @@ pub struct State {
 }
 
 impl State {
+    /// Every history that a snapshot may stand for.
+    #[must_use]
+    pub fn past(&self) -> Past<'_> {
+        Past { decided: &self.decided, outside: &self.outside }
+    }
+
     /// The log of which a server can be sure after a crash.
     #[must_use]
     pub fn durable_log(&self, node: Node) -> &[Entry] {
         let server = &self.servers[node];
-        server.disk.as_ref().map_or(&server.log, |disk| disk.recovered(&self.decided))
+        server.disk.as_ref().map_or(&server.log, |disk| disk.recovered(self.past()))
     }
 
     /// The term and vote of which a server can be sure after a crash.
@@ -401,7 +463,7 @@ impl State {
     pub fn durable_vote(&self, node: Node) -> (Term, Option<Node>) {
         let server = &self.servers[node];
         let Some(disk) = &server.disk else { return (server.term, server.voted_for) };
-        let term = disk.recovered_term(&self.decided);
+        let term = disk.recovered_term(self.past());
         (term, disk.voted_for.filter(|_| term == disk.term))
     }
 }

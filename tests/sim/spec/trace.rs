@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::core::{
-    Effect, Entry as RealEntry, EntryKind, Event, Input, Persisted, RaftCore, ReplyToken, Request, Response,
+    Effect, Entry as RealEntry, EntryKind, Event, Input, Outcome, Persisted, RaftCore, ReplyToken, Request, Response,
     Role as RealRole, SnapshotMeta, Write, WriteId,
 };
 use raft::{Configuration, EntryId, Server as Member, ServerId, Suffrage, Term};
@@ -324,22 +324,28 @@ impl Trace {
             return Ok(());
         }
         self.server(node);
-        let through = index(meta.last);
-        self.act(Action::StoreSnapshot { node, through })?;
-        let decided = &self.state.decided[..through];
-        if last(decided) != pair(meta.last) {
-            return Err(format!(
-                "s{node} stores a snapshot of {}, but {:?} was decided",
-                meta.last,
-                last(decided)
-            ));
-        }
+        let end = pair(meta.last);
+        self.act(Action::StoreSnapshot { node, end })?;
+        let past = self.state.past();
+        let decided = past.ending_in(end).map_or(&[][..], |prefix| past.entries(prefix));
         let named =
             (usize::try_from(meta.configuration_index.0).unwrap_or(0), members_of(&meta.configuration));
         if named != newest_members(decided) {
             return Err(format!("a snapshot of s{node} names {named:?}, not {:?}", newest_members(decided)));
         }
         Ok(())
+    }
+
+    /// A snapshot from outside is not on a server's disk, and never will be.
+    ///
+    /// # Errors
+    /// None was on its way there.
+    pub fn drops(&mut self, node: Node) -> Verdict {
+        if self.off {
+            return Ok(());
+        }
+        self.server(node);
+        self.act(Action::DropRestore { node })
     }
 
     /// A server starts from what its disk holds.
@@ -357,14 +363,15 @@ impl Trace {
             self.stored(node, meta)?;
         }
         let Some(disk) = &self.state.servers[node].disk else { return Ok(()) };
-        if disk.snapshot > stored {
-            return Err(format!("s{node} finds the snapshot at {stored}, durable was {}", disk.snapshot));
+        let durable = disk.newest().through;
+        if durable > stored {
+            return Err(format!("s{node} finds the snapshot at {stored}, durable was {durable}"));
         }
         let entries: Vec<Entry> = found.entries.iter().map(entry_of).collect();
         let mut image = disk.clone();
         let mut kept = 0;
         while !is_what_was_found(&image, found, &entries) {
-            if !image.sync_one(&self.state.decided) {
+            if !image.sync_one(self.state.past()) {
                 let end =
                     entries.last().map_or(found.base.index.0, |_| found.base.index.0 + entries.len() as u64);
                 return Err(format!(
@@ -498,6 +505,12 @@ impl Step<'_, '_> {
                 let to = usize::try_from(through.0).unwrap_or(usize::MAX);
                 self.appends(to)?;
                 if self.spec().commit == to { Ok(()) } else { self.act(Action::AdvanceCommit { node, to }) }
+            }
+            Effect::Resolve { outcome: Outcome::RestoreBegun { meta }, .. } => {
+                self.act(Action::BeginRestore { node, through: index(meta.last) })
+            }
+            Effect::Restore { meta } if self.spec().restoring == Some(index(meta.last)) => {
+                self.act(Action::TakeRestore { node })
             }
             Effect::Send { request, .. } => self.sends(request),
             Effect::Respond { reply, response } => match self.made.received.get(reply) {

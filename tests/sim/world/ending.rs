@@ -130,7 +130,8 @@ impl World {
         }
         let leader = liveness::ready_leader(&self.servers).unwrap_or(0);
         let server = &self.servers[leader];
-        let verdict = self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine);
+        let verdict =
+            self.checks.clients.all_kept(server.peer.id.as_str(), &server.machine, &self.checks.commit);
         self.judge("clients", verdict);
         if self.options.aftermath {
             self.aftermath();
@@ -159,7 +160,7 @@ impl World {
 
     /// Judges what all clients saw.
     pub(super) fn judge_history(&mut self) {
-        match self.checks.linearizable.judged() {
+        match self.checks.linearizable.judged(&self.checks.commit) {
             Ok(true) => self.cover("histories judged"),
             Ok(false) => self.cover("histories too hard to judge"),
             Err(sentence) => self.judge("linearizable", Err(sentence)),

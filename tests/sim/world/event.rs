@@ -1,7 +1,7 @@
 //! What can happen in a world, and when.
 
 use raft::core::{Input, Response, Sequence, WriteId};
-use raft::{LogIndex, Time};
+use raft::{EntryId, LogIndex, Time};
 
 use crate::machine::Snapshot;
 use crate::nemesis::Strike;
@@ -106,6 +106,39 @@ pub enum Event {
         /// The one that takes its place, once there is one.
         fresh: Option<usize>,
     },
+    /// The operator takes a backup or restores one.
+    Backup,
+    /// The operator looks for servers that a restore left behind.
+    Tend,
+    /// A snapshot from outside is written.
+    OutsideStored {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// The snapshot.
+        snapshot: Box<Snapshot>,
+    },
+    /// The core hears that it is.
+    OutsideTold {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// Which snapshot.
+        last: EntryId,
+        /// Its size.
+        size: Option<u64>,
+    },
+    /// One that was not restored goes from the disk.
+    OutsideRemoved {
+        /// Where.
+        node: usize,
+        /// At which incarnation.
+        epoch: u64,
+        /// Which snapshot.
+        last: EntryId,
+    },
     /// A client's request reaches a server that stood still when it was sent.
     Ask {
         /// Which.
@@ -193,11 +226,16 @@ pub(super) fn node_of(event: &Event) -> Option<usize> {
         | Event::Ask { node, .. }
         | Event::LateAsk { node, .. }
         | Event::LeaseLook { node, .. }
+        | Event::OutsideStored { node, .. }
+        | Event::OutsideTold { node, .. }
+        | Event::OutsideRemoved { node, .. }
         | Event::SnapshotDone { node, .. } => Some(*node),
         Event::Flying(flying) => flying.node(),
         Event::Restart { .. }
         | Event::Replace { .. }
         | Event::Operate { .. }
+        | Event::Backup
+        | Event::Tend
         | Event::AskDeposed { .. }
         | Event::Client
         | Event::Fault

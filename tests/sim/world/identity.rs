@@ -58,10 +58,15 @@ impl World {
     /// Whether this server's disk may come back empty now: the others are able to work without it, whatever becomes of it,
     /// and none of them might still take it for a founder.
     pub(crate) fn can_wipe(&self, node: usize) -> bool {
+        self.can_lose(&std::collections::BTreeSet::from([node])) && !self.is_founding()
+    }
+
+    /// Whether somebody might still take a server without a past for a founder.
+    pub(super) fn is_founding(&self) -> bool {
         let founding = |server: &crate::server::SimServer| {
             server.disk.log.last() == FOUNDING || server.log.last() == FOUNDING
         };
-        self.can_lose(&std::collections::BTreeSet::from([node])) && !self.servers.iter().any(founding)
+        self.servers.iter().any(founding)
     }
 
     /// Notes which servers have been taken in anew.

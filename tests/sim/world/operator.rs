@@ -31,7 +31,7 @@ impl World {
     /// should be taken away.
     pub(crate) fn is_replacing(&self) -> bool {
         let rotten = |disk: &Disk| disk.files.as_ref().is_some_and(Files::is_rotten);
-        self.servers.iter().any(|server| {
+        self.is_restoring() || self.servers.iter().any(|server| {
             (server.lost && !server.replaced) || server.forgot || (!server.lost && rotten(&server.disk))
         })
     }

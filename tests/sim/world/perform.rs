@@ -302,7 +302,8 @@ impl World {
         let verdict = self.checks.state_machine_safety.reached(server.peer.id.as_str(), &server.machine);
         self.judge("state_machine_safety", verdict);
         if entry.kind == EntryKind::Command {
-            let verdict = self.checks.clients.applies(value(entry), entry.id.index.0);
+            let place = (self.servers[node].machine.restored, entry.id.index);
+            let verdict = self.checks.clients.applies(value(entry), place);
             self.judge("clients", verdict);
         }
         self.answer_proposal(node, entry, answer);
@@ -366,9 +367,14 @@ impl World {
             return self.judge("snapshots", Err(sentence));
         };
         let index = meta.last.index;
-        server.machine = (*snapshot.state).clone();
+        let before = std::mem::replace(&mut server.machine, (*snapshot.state).clone()).restored;
         server.to_apply.retain(|entry| entry.id.index > index);
         let epoch = server.epoch;
+        self.note_rescue(before, &snapshot.state);
+        // What was confirmed is not to be read from another state.
+        if self.options.mutant != Some(Mutant::ReadsOutliveRestore) {
+            self.servers[node].reading.clear();
+        }
         self.serve_reads(node);
         self.overtake(node, index);
         let takes = between(&mut self.disk_random, Duration::ZERO, self.options.apply);
