@@ -87,6 +87,7 @@ impl LogImage {
         if let Some(base) = write.reset_to {
             self.base = base;
             self.entries.clear();
+            self.commit = LogIndex::ZERO;
         }
         if let Some(from) = write.truncate_from {
             if from <= self.base.index {

@@ -210,7 +210,8 @@ pub struct Write {
     /// The entries up to and including this one are in a durable snapshot and may be dropped. Needs no sync.
     pub compact_through: Option<EntryId>,
     /// The log is known to be committed through here. Carried along by writes that are made anyway; a server that starts
-    /// again need not wait for a leader to apply what it knew (`RestoreCommittedLogs` of hashicorp/raft).
+    /// again need not wait for a leader to apply what it knew (`RestoreCommittedLogs` of hashicorp/raft). What was said before
+    /// `reset_to` says nothing about the log after it.
     pub commit: Option<LogIndex>,
 }
 

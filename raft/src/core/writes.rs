@@ -75,6 +75,7 @@ impl Writes {
     pub(super) fn mark_reset(&mut self, to: LogIndex) {
         self.entries = self.next;
         self.durable = to;
+        self.commit = LogIndex::ZERO;
         for write in &mut self.in_flight {
             write.last = to;
         }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use raft_types::EntryId;
+use raft_types::{EntryId, LogIndex};
 
 use super::shape::Shape;
 use super::{LogStore, Recovered, SnapshotSink, SnapshotStore, StorageError};
@@ -63,6 +63,7 @@ impl Recovered {
         if let Some(base) = write.reset_to {
             self.entries.clear();
             self.base = base;
+            self.commit = LogIndex::ZERO;
         }
         if let Some(from) = write.truncate_from {
             let keep = from.previous().ahead_of(self.base.index);

@@ -54,7 +54,7 @@ pub struct Recovered {
     pub base: EntryId,
     /// The log, consecutive.
     pub entries: Vec<Entry>,
-    /// The highest [`Write::commit`]; a store that does not keep it says zero, and the entries wait for a leader.
+    /// The highest [`Write::commit`] since the log was last reset; a store that does not keep it says zero, and the entries wait for a leader.
     pub commit: LogIndex,
 }
 

@@ -32,6 +32,7 @@ impl Shape {
         if let Some(base) = write.reset_to {
             self.base = base;
             self.last = base.index;
+            self.commit = LogIndex::ZERO;
         }
         if let Some(from) = write.truncate_from {
             if from <= self.base.index {

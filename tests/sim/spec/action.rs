@@ -160,6 +160,8 @@ pub enum Action {
         node: Node,
         /// How many of the changes that were not durable are on its disk all the same.
         kept: usize,
+        /// How far its disk says that its log was committed.
+        commit: usize,
     },
 }
 
@@ -271,7 +273,10 @@ impl Action {
         match self {
             Self::ClientRequest { .. } => {
                 need(server.role == Role::Leader, "only a leader appends")?;
-                need(server.restoring.is_none(), "nothing is appended while a snapshot from outside is stored")
+                need(
+                    server.restoring.is_none(),
+                    "nothing is appended while a snapshot from outside is stored",
+                )
             }
             Self::ChangeConfiguration { members, .. } => may_change(server, members, rules),
             Self::LeaveJoint { .. } => {
@@ -350,7 +355,10 @@ impl Action {
                 let end = server.restoring.map(|through| (server.term, through));
                 let outside = server.disk.as_ref().and_then(|disk| disk.outside);
                 let stored = server.disk.is_none() || outside.and_then(|outside| outside.outside) == end;
-                need(server.role == Role::Leader && end.is_some(), "its leader is storing none in this term")?;
+                need(
+                    server.role == Role::Leader && end.is_some(),
+                    "its leader is storing none in this term",
+                )?;
                 need(stored, "a snapshot is durable before it replaces the log")
             }
             Self::DropRestore { .. } => need(server.restoring.is_some(), "nothing is being restored"),
@@ -552,7 +560,10 @@ impl Action {
                     disk.outside = None;
                 }
             }
-            Self::Restart { kept, .. } => restart(server, past, kept),
+            Self::Restart { kept, commit, .. } => {
+                let known = restart(server, past, kept, commit);
+                state.contradicted |= !known;
+            }
             Self::Bootstrap { .. }
             | Self::Timeout { .. }
             | Self::RequestVote { .. }
@@ -664,11 +675,12 @@ fn may_commit(state: &State, node: Node, to: usize, rules: Rules) -> Result<(), 
     need(members.agreed(rules, holds), "a majority of every electorate holds the entry durably")
 }
 
-fn restart(server: &mut Server, past: Past<'_>, kept: usize) {
+/// Whether what it remembers to be committed is.
+fn restart(server: &mut Server, past: Past<'_>, kept: usize, commit: usize) -> bool {
     server.role = Role::Follower;
     server.restoring = None;
     server.commit = 0;
-    let Some(disk) = &mut server.disk else { return };
+    let Some(disk) = &mut server.disk else { return true };
     (0..kept).for_each(|_| _ = disk.sync_one(past));
     disk.unsynced.clear();
     disk.snapshot = disk.newest();
@@ -676,6 +688,7 @@ fn restart(server: &mut Server, past: Past<'_>, kept: usize) {
     server.term = disk.recovered_term(past);
     server.voted_for = disk.voted_for.filter(|_| server.term == disk.term);
     server.commit = disk.snapshot.through;
+    let stored = disk.snapshot.through;
     let recovered = disk.recovered(past).to_vec();
     if recovered == disk.log {
         server.log = recovered;
@@ -684,4 +697,7 @@ fn restart(server: &mut Server, past: Past<'_>, kept: usize) {
         let snapshot = disk.snapshot;
         server.replace(snapshot, past);
     }
+    server.commit = stored.max(commit.min(server.log.len()));
+    past.decided.get(stored..server.commit) == Some(&server.log[stored..server.commit])
+        || server.commit == stored
 }

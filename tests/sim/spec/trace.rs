@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::core::{
-    Effect, Entry as RealEntry, EntryKind, Event, Input, Outcome, Persisted, RaftCore, ReplyToken, Request, Response,
-    Role as RealRole, SnapshotMeta, Write, WriteId,
+    Effect, Entry as RealEntry, EntryKind, Event, Input, Outcome, Persisted, RaftCore, ReplyToken, Request,
+    Response, Role as RealRole, SnapshotMeta, Write, WriteId,
 };
 use raft::{Configuration, EntryId, Server as Member, ServerId, Suffrage, Term};
 
@@ -227,7 +227,7 @@ impl Trace {
         action.apply(&mut self.state);
         let harm = match action {
             Action::BecomeLeader { .. } => invariants::of_a_leader(&self.state),
-            Action::AdvanceCommit { .. } => invariants::of_a_commit(&self.state),
+            Action::AdvanceCommit { .. } | Action::Restart { .. } => invariants::of_a_commit(&self.state),
             _ => None,
         };
         harm.map_or(Ok(()), Err)
@@ -381,7 +381,8 @@ impl Trace {
             }
             kept += 1;
         }
-        self.act(Action::Restart { node, kept })
+        let commit = usize::try_from(found.commit.0).unwrap_or(usize::MAX);
+        self.act(Action::Restart { node, kept, commit })
     }
 }
 

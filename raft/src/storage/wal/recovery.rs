@@ -286,6 +286,7 @@ impl Replay {
                 check_numbers(&[base.term.0, base.index.0])?;
                 self.entries.clear();
                 (self.base, self.start) = (base, base.index);
+                self.commit = LogIndex::ZERO;
                 self.segments.reset();
                 self.first_segment = sequence;
             }
