@@ -271,7 +271,10 @@ impl Action {
         match self {
             Self::ClientRequest { .. } => {
                 need(server.role == Role::Leader, "only a leader appends")?;
-                need(server.restoring.is_none(), "nothing is appended while a snapshot from outside is stored")
+                need(
+                    server.restoring.is_none(),
+                    "nothing is appended while a snapshot from outside is stored",
+                )
             }
             Self::ChangeConfiguration { members, .. } => may_change(server, members, rules),
             Self::LeaveJoint { .. } => {
@@ -350,7 +353,10 @@ impl Action {
                 let end = server.restoring.map(|through| (server.term, through));
                 let outside = server.disk.as_ref().and_then(|disk| disk.outside);
                 let stored = server.disk.is_none() || outside.and_then(|outside| outside.outside) == end;
-                need(server.role == Role::Leader && end.is_some(), "its leader is storing none in this term")?;
+                need(
+                    server.role == Role::Leader && end.is_some(),
+                    "its leader is storing none in this term",
+                )?;
                 need(stored, "a snapshot is durable before it replaces the log")
             }
             Self::DropRestore { .. } => need(server.restoring.is_some(), "nothing is being restored"),
@@ -363,7 +369,10 @@ impl Action {
                 need(server.restoring.is_none(), FENCED)?;
                 need(through <= led.commit, "a leader sends what it knows to be committed")?;
                 need(through > server.commit, "an older snapshot changes nothing")?;
-                let stored = server.disk.as_ref().is_none_or(|disk| disk.snapshot.through >= through);
+                let stored = server
+                    .disk
+                    .as_ref()
+                    .is_none_or(|disk| state.past().end(disk.snapshot) >= last(&led.log[..through]));
                 need(stored, "a snapshot is durable before it replaces the log")
             }
             Self::Restart { kept, .. } => {
@@ -521,7 +530,7 @@ impl Action {
                 let Some((prefix, disk)) = past.ending_in(end).zip(server.disk.as_mut()) else { return };
                 if server.restoring == Some(end.1) && prefix.outside.is_some() {
                     disk.outside = Some(prefix);
-                } else if prefix.through > disk.snapshot.through {
+                } else if end > past.end(disk.snapshot) {
                     disk.snapshot = prefix;
                 }
             }
@@ -671,7 +680,7 @@ fn restart(server: &mut Server, past: Past<'_>, kept: usize) {
     let Some(disk) = &mut server.disk else { return };
     (0..kept).for_each(|_| _ = disk.sync_one(past));
     disk.unsynced.clear();
-    disk.snapshot = disk.newest();
+    disk.snapshot = disk.newest(past);
     disk.outside = None;
     server.term = disk.recovered_term(past);
     server.voted_for = disk.voted_for.filter(|_| server.term == disk.term);
