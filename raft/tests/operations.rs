@@ -181,6 +181,34 @@ async fn a_restore_whose_state_never_comes_can_be_given_up() {
     never.set(false);
 }
 
+/// A restore that was given up leaves nothing behind, however late its state comes: the next start would take it for the newest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_was_given_up_stores_nothing() {
+    let snapshots = MemorySnapshots::default();
+    let (raft, journal, _) = single(Config::default(), MemoryLog::new(), snapshots.clone()).await;
+    let never = Gate::default();
+    never.set(true);
+    let (late, whole) = (raft.clone(), io::Cursor::new(b"x\n".to_vec()).chain(Gated(never.clone())));
+    let abandoned = tokio::spawn(async move { late.restore(outside(5, "x\n").0, whole).await });
+    in_time("the restore", async {
+        while raft.propose("x").await != Err(ProposeError::Overloaded) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    abandoned.abort();
+    in_time("room", async {
+        while raft.propose("y").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    never.set(false);
+    raft.shutdown().await;
+    assert_eq!(snapshots.latest().expect("memory"), None);
+    assert!(text(&journal).contains(&"y".to_owned()));
+}
+
 struct Gated(Gate);
 
 impl Read for Gated {

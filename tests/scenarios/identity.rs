@@ -379,9 +379,43 @@ fn p13_a_snapshot_that_contradicts_what_is_committed_is_refused() {
     world.settles();
 }
 
+/// A leader takes a backup over that nobody else gets, and the others go on without it.
+#[test]
+fn d15_a_server_that_a_restore_left_behind_neither_acknowledges_nor_serves() {
+    let mut world = calm(3, 0);
+    let (leader, _, _) = three(&mut world);
+    commit(&mut world, leader, 5);
+    let number = world.back_up(leader);
+    commit(&mut world, leader, 5);
+    world.isolate(leader);
+    world.restore_backup(leader, number);
+    world.wait("it takes the backup over", |world| world.count("restores taken over by a leader") > 0);
+    world.run_for(seconds(5));
+    let next = other_than(&world, &[leader]);
+    let next = if world.leads(next) { next } else { other_than(&world, &[leader, next]) };
+    // Above all that it has, so that only the terms tell the two histories apart.
+    commit(&mut world, next, 60);
+    world.filter =
+        Some(Box::new(move |_, to, request| to != leader || !matches!(request, Request::Append { .. })));
+    world.network.heal();
+    world.run_for(seconds(1));
+    let read = world.read(leader);
+    world.run_for(seconds(3));
+    assert_eq!(world.workload.outcome(read), Some(&Outcome::Refused(Refusal::ReadUnconfirmed)));
+    world.filter = None;
+    commit(&mut world, next, 3);
+    world.run_for(seconds(3));
+    let id = world.servers[leader].peer.id.clone();
+    let matched = world.core(next).follower(&id).map(|follower| follower.matched.index);
+    assert_eq!(matched, Some(LogIndex(0)), "it acknowledges nothing");
+    world.wipe(leader);
+    world.start(leader);
+    world.settles();
+}
+
 #[test]
 fn every_defect_of_identity_spoils_a_story() {
-    let stories: [(&str, fn()); 12] = [
+    let stories: [(&str, fn()); 13] = [
         (
             "d12_a_wiped_voter_elects_nobody_while_others_lack_what_it_had",
             d12_a_wiped_voter_elects_nobody_while_others_lack_what_it_had,
@@ -423,6 +457,10 @@ fn every_defect_of_identity_spoils_a_story() {
         (
             "p13_a_snapshot_that_contradicts_what_is_committed_is_refused",
             p13_a_snapshot_that_contradicts_what_is_committed_is_refused,
+        ),
+        (
+            "d15_a_server_that_a_restore_left_behind_neither_acknowledges_nor_serves",
+            d15_a_server_that_a_restore_left_behind_neither_acknowledges_nor_serves,
         ),
     ];
     for defect in Mutant::all().filter(|defect| defect.is_told()) {

@@ -104,7 +104,7 @@ impl Mutant {
     }
 
     /// Whether stories find it (`tests/scenarios/identity.rs`) and random runs need not: who takes whom for whom matters only
-    /// beside a lost disk, an address that moved or a second cluster.
+    /// beside a lost disk, an address that moved or a second cluster, and few servers are left behind by a restore.
     #[must_use]
     pub const fn is_told(self) -> bool {
         use raft::core::Mutant as Core;
@@ -117,6 +117,7 @@ impl Mutant {
                     | Core::SnapshotIdentityUnchecked
                     | Core::ActsOnOlderLife
                     | Core::EpochIgnored
+                    | Core::RestoreReadUnproved
             )
         )
     }

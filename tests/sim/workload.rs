@@ -217,6 +217,16 @@ impl World {
             self.read(frozen);
             return;
         }
+        // Whoever holds a state that no quorum has must not show it.
+        let astray = up.iter().copied().find(|node| {
+            let server = &self.servers[*node];
+            !server.leads() && !self.checks.commit.is_decided(server.machine.restored)
+        });
+        if let Some(astray) = astray.filter(|_| chance(&mut self.workload.registers, 300)) {
+            self.cover("reads at a server that a restore left behind");
+            self.read(astray);
+            return;
+        }
         // Leases are about reads: where there are leases, many clients read.
         if self.options.config.lease_reads && chance(&mut self.workload.registers, 400) {
             self.read(node);

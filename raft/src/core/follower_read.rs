@@ -147,8 +147,11 @@ impl RaftCore {
         }
         let asked = self.follower_reads.take_asked();
         match index {
-            Some(index) => self.confirm_follower_reads(index, asked),
-            None => self.refuse_reads(asked, &Refusal::ReadUnconfirmed),
+            // Below an installed snapshot the index is of a state that is gone, for another one that no quorum may have.
+            Some(index) if index >= self.installed || self.mutated(Mutant::ReadsOutliveSnapshot) => {
+                self.confirm_follower_reads(index, asked);
+            }
+            Some(_) | None => self.refuse_reads(asked, &Refusal::ReadUnconfirmed),
         }
         self.ask_again();
     }
@@ -177,10 +180,13 @@ impl RaftCore {
 
     /// A snapshot takes the place of the state for which these reads were confirmed. It may be one from outside that no quorum
     /// has yet, so it says nothing about the index.
-    pub(super) fn drop_overtaken_reads(&mut self, through: LogIndex) {
+    pub(super) fn drop_overtaken_reads(&mut self) {
         if !self.mutated(Mutant::ReadsOutliveSnapshot) {
-            let overtaken = self.follower_reads.take_reached(through);
-            self.refuse_reads(overtaken.into_iter().map(|(_, wait)| wait).collect(), &Refusal::ReadUnconfirmed);
+            let overtaken = self.follower_reads.take_reached(self.installed);
+            self.refuse_reads(
+                overtaken.into_iter().map(|(_, wait)| wait).collect(),
+                &Refusal::ReadUnconfirmed,
+            );
         }
     }
 

@@ -55,6 +55,7 @@ use membership::Configurations;
 #[cfg(not(feature = "__mutants"))]
 use mutant::Mutant;
 use mutant::Mutation;
+use operator_restore::Storing;
 use role::RoleState;
 use writes::Writes;
 
@@ -107,8 +108,9 @@ pub struct RaftCore {
     commit: LogIndex,
     applied: LogIndex,
     snapshot: Option<SnapshotMeta>,
-    /// A snapshot from outside that may be on the disk, or may come there, and is not this server's state.
-    storing: Option<SnapshotMeta>,
+    storing: Option<Storing>,
+    /// Where the newest snapshot ends that was not taken here: it may be one from outside that no quorum has.
+    installed: LogIndex,
     /// The newest term in which the log was shown to be of one history with the leader's.
     agreed: Term,
     configurations: Configurations,
@@ -169,7 +171,9 @@ impl RaftCore {
     ) -> Result<Self, RestoreError> {
         let Persisted { mut hard_state, snapshot, base, entries, commit } = persisted;
         let snapshot_last = snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last);
-        if base.index > snapshot_last.index {
+        // A snapshot of a newer term that ends before the log begins is of those who went on without a restore that only this
+        // server took: the log is of a history that did not happen.
+        if base.index > snapshot_last.index && base.term >= snapshot_last.term {
             return Err(RestoreError { base, snapshot: snapshot_last });
         }
         let log = Log::new(base, entries);
@@ -202,6 +206,7 @@ impl RaftCore {
             applied: snapshot_last.index,
             snapshot,
             storing: None,
+            installed: snapshot_last.index,
             agreed: Term(0),
             writes: Writes::new(durable, mutation),
             witnessed: Witnessed::new(),

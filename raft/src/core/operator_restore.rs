@@ -24,6 +24,14 @@ use super::role::RoleState;
 /// Beyond it no log could go on for long.
 const INDEX_MAX: u64 = 1 << 63;
 
+/// A snapshot from outside that may be on the disk, or may come there, and is not this server's state.
+#[derive(Debug)]
+pub(super) struct Storing {
+    meta: SnapshotMeta,
+    /// Whoever waited for it was told that it comes too late.
+    refused: bool,
+}
+
 /// A snapshot from outside that is this leader's state, and of which no quorum is known to have it.
 #[derive(Debug)]
 pub(super) struct Restoring {
@@ -73,7 +81,7 @@ impl RaftCore {
             configuration_index: self.configuration_index(),
             size: 0,
         };
-        self.storing = Some(meta.clone());
+        self.storing = Some(Storing { meta: meta.clone(), refused: false });
         self.out.push(Effect::Resolve { request, outcome: Outcome::RestoreBegun { meta } });
     }
 
@@ -82,17 +90,18 @@ impl RaftCore {
     /// One that comes too late, after leadership was lost, is refused and stays fenced off until it is gone from the disk.
     pub(super) fn on_restore_stored(&mut self, request: RequestId, last: EntryId, size: Option<u64>) {
         let leads = matches!(self.role, RoleState::Leader(_)) && last.term == self.hard_state.term;
-        let Some(size) = size.filter(|_| leads) else {
-            if size.is_none() {
-                self.storing.take_if(|meta| meta.last == last);
+        let refusal = if leads { Refusal::RestoreFailed } else { self.not_leader() };
+        let storing = self.storing.take_if(|storing| storing.meta.last == last);
+        match (storing, size) {
+            (Some(Storing { meta, .. }), Some(size)) if leads => {
+                self.take_restored(request, SnapshotMeta { size, ..meta });
             }
-            let refusal = if leads { Refusal::RestoreFailed } else { self.not_leader() };
-            return self.refuse(request, refusal);
-        };
-        match self.storing.take_if(|meta| meta.last == last) {
-            Some(meta) => self.take_restored(request, SnapshotMeta { size, ..meta }),
-            // It was given up already.
-            None => self.refuse(request, Refusal::RestoreFailed),
+            (Some(storing), Some(_)) => {
+                self.storing = Some(Storing { refused: true, ..storing });
+                self.refuse(request, refusal);
+            }
+            (Some(Storing { refused: true, .. }), None) => {}
+            (Some(_) | None, _) => self.refuse(request, refusal),
         }
     }
 
@@ -112,6 +121,7 @@ impl RaftCore {
         self.commit = last.index;
         self.configurations.replace(&meta);
         self.snapshot = Some(meta.clone());
+        self.installed = last.index;
         self.notify_configuration();
         self.out.push(Effect::Restore { meta });
         let at_once = self.mutated(Mutant::RestoreServedAtOnce);

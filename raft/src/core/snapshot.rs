@@ -94,7 +94,8 @@ impl RaftCore {
             self.snapshot = Some(meta.clone());
             self.compact();
             self.notify_configuration();
-            self.drop_overtaken_reads(meta.last.index);
+            self.installed = meta.last.index;
+            self.drop_overtaken_reads();
             self.out.push(Effect::Restore { meta });
             self.note_agreement();
         }

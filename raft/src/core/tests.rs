@@ -1056,3 +1056,109 @@ fn restores_between_cuts(seed: u64) -> (usize, usize) {
     }
     (usize::from(done > LogIndex::ZERO), usize::from(behind > 0))
 }
+
+/// What was stored too late may be what a restart finds, which would drop the log for it.
+#[test]
+fn a_server_gives_no_word_that_a_restore_which_comes_too_late_would_break() {
+    let mut net = Net::new(&["a", "b", "c"], &[]);
+    net.pass(200);
+    let begun = net.request("a", |request| Input::BeginRestore { request, above: LogIndex(0) });
+    let Outcome::RestoreBegun { meta } = net.outcomes[&begun].clone() else { panic!() };
+    let last = net.core("a").last();
+    net.isolated.push("a".into());
+    net.pass(3000);
+    net.isolated.clear();
+    let leader = net.leader();
+    assert_ne!(leader, "a");
+    let fenced = |net: &mut Net| {
+        for _ in 0..10 {
+            net.propose(&leader);
+            net.pass(500);
+            assert_eq!(net.core(&leader).follower(&"a".into()).expect("a leader").matched.index, LogIndex(0));
+            assert_eq!((net.core("a").last(), net.core("a").role()), (last, Role::Follower));
+        }
+    };
+    fenced(&mut net);
+    let late = net.request("a", |request| Input::RestoreStored { request, last: meta.last, size: Some(7) });
+    assert!(matches!(net.outcomes[&late], Outcome::Refused(Refusal::NotLeader { leader: Some(_) })));
+    fenced(&mut net);
+    net.queue.push_back(("a".into(), Input::RestoreStored { request: late, last: meta.last, size: None }));
+    net.run();
+    net.pass(1000);
+    assert_eq!(net.core("a").last(), net.core(&leader).last(), "it is gone from the disk");
+}
+
+#[test]
+fn a_restore_begins_once_nobody_may_read_by_lease() {
+    let entry = Entry::new(
+        EntryId::new(1, 1),
+        EntryKind::Configuration(Configuration::new(vec![Server::voter("a", "a:1")])),
+        Bytes::new(),
+    );
+    let hard_state = HardState { term: Term(1), ..HardState::default() };
+    let persisted = Persisted { hard_state, entries: vec![entry], ..Persisted::default() };
+    let config = Config { lease_reads: true, ..Config::default() };
+    let mut effects = Vec::new();
+    let mut core = RaftCore::restore(Peer::new("a", "a:1"), &config, 1, Time::ZERO, persisted, &mut effects)
+        .expect("a disk");
+    let mut step = |now: Time, input: Input| -> Vec<Outcome> {
+        let mut effects = Vec::new();
+        core.step(now, input, &mut effects);
+        let mut outcomes = Vec::new();
+        while let Some(effect) = (!effects.is_empty()).then(|| effects.remove(0)) {
+            match effect {
+                Effect::Persist(write) => {
+                    core.step(now, Input::Persisted { through: write.id }, &mut effects);
+                }
+                Effect::Resolve { outcome, .. } => outcomes.push(outcome),
+                _ => {}
+            }
+        }
+        outcomes
+    };
+    let mut now = Time::ZERO;
+    while now < Time::from_millis(5000) {
+        now = now + Duration::from_millis(10);
+        step(now, Input::Tick);
+    }
+    let [Outcome::LeaseRead { until, .. }] = step(now, Input::LeaseRead { request: RequestId(1) })[..] else {
+        panic!("the only voter holds a lease");
+    };
+    assert!(until > now);
+    assert_eq!(step(now, Input::BeginRestore { request: RequestId(2), above: LogIndex(0) }), []);
+    let read = step(now, Input::LeaseRead { request: RequestId(3) });
+    assert!(matches!(read[..], [Outcome::Read { .. }]), "no new lease: {read:?}");
+    let refused = step(now, Input::Barrier { request: RequestId(4) });
+    assert_eq!(refused, [Outcome::Refused(Refusal::RestoreInProgress)]);
+    assert_eq!(step(until - Duration::from_nanos(1), Input::Tick), []);
+    let begun = step(until, Input::Tick);
+    assert!(matches!(begun[..], [Outcome::RestoreBegun { .. }]), "{begun:?}");
+}
+
+/// A restore that was lost stands above what the others did instead: a snapshot of theirs that is newer and ends earlier is on
+/// the disk beside it.
+#[test]
+fn a_start_prefers_the_history_of_a_newer_term_to_a_restore_that_was_lost() {
+    let start = |term| {
+        let snapshot = SnapshotMeta {
+            last: EntryId::new(term, 861),
+            configuration: Configuration::new(vec![Server::voter("a", "a:1"), Server::voter("b", "b:1")]),
+            configuration_index: LogIndex(1),
+            size: 1,
+        };
+        let base = EntryId::new(25, 875);
+        let entry = Entry::new(EntryId::new(25, 876), EntryKind::Noop, Bytes::new());
+        let hard_state = HardState { term: Term(30), ..HardState::default() };
+        let persisted = Persisted { hard_state, snapshot: Some(snapshot), base, entries: vec![entry] };
+        let mut effects = Vec::new();
+        let me = Peer::new("a", "a:1");
+        let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut effects);
+        (core.map(|core| (core.last(), core.commit_index())), effects)
+    };
+    let (found, effects) = start(26);
+    assert_eq!(found, Ok((EntryId::new(26, 861), LogIndex(861))));
+    let resets =
+        |effect: &Effect| matches!(effect, Effect::Persist(w) if w.reset_to == Some(EntryId::new(26, 861)));
+    assert!(effects.iter().any(resets), "{effects:?}");
+    assert!(start(25).0.is_err(), "entries are missing");
+}

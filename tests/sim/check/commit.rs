@@ -182,12 +182,7 @@ impl Commit {
         Ok(())
     }
 
-    fn newly_committed(
-        &mut self,
-        step: &Step<'_>,
-        count: usize,
-        configuration: &Configuration,
-    ) -> Verdict {
+    fn newly_committed(&mut self, step: &Step<'_>, count: usize, configuration: &Configuration) -> Verdict {
         let core = step.core();
         let Committed { id: last, history } = self.list[count - 1];
         // A leader that commits its own removal has stepped down when the step ends.
@@ -203,9 +198,9 @@ impl Commit {
         let durable = |id: &raft::ServerId| {
             step.servers.iter().any(|server| {
                 let disk = &server.disk;
-                let stored = disk.newest().is_some_and(|snapshot| {
-                    snapshot.meta.last >= last && snapshot.state.restored == history
-                });
+                let stored = disk
+                    .newest()
+                    .is_some_and(|snapshot| snapshot.meta.last >= last && snapshot.state.restored == history);
                 // One whose disk is gone may have acknowledged it before.
                 server.peer.id == *id && (stored || disk.log.lists(last) || server.forgot)
             })

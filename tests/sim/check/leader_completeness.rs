@@ -20,7 +20,11 @@ pub fn stepped(step: &Step<'_>, commit: &Commit) -> Verdict {
         // A deposed candidate may yet win an old term; it need not hold what newer terms committed.
         let Some(last) = commit.before(core.term()) else { continue };
         let history = server.machine.restored;
-        let holds = if history == last.history { server.log.holds(last.id) } else { commit.supersedes(history, last) };
+        let holds = if history == last.history {
+            server.log.holds(last.id)
+        } else {
+            commit.supersedes(history, last)
+        };
         if !holds {
             return Err(format!(
                 "{} leads in term {} without the committed entry {}; its log ends at {}",

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use raft::{EntryId, Time};
 
 use super::commit::Commit;
+use crate::linearizable::{self, Action, Answer, End, Key, Operation, Value, check, shorten};
 use crate::machine::Machine;
 use crate::register::Registers;
-use crate::linearizable::{self, Action, Answer, End, Key, Operation, Value, check, shorten};
 
 /// Steps of the search for each key; histories of a run need some hundreds.
 const STEPS: u64 = 20_000;
@@ -30,7 +30,8 @@ impl Linearizable {
     /// A snapshot from outside that holds these registers may become the state of the cluster.
     pub fn restores(&mut self, restored: EntryId, registers: &Registers) {
         let done = End::Answered(1, Answer::Done);
-        let put = |(key, value)| Operation { client: 0, key, action: Action::Put(value), invoked: 0, end: done };
+        let put =
+            |(key, value)| Operation { client: 0, key, action: Action::Put(value), invoked: 0, end: done };
         self.restored.insert(restored, registers.iter().map(put).collect());
     }
 
@@ -76,9 +77,12 @@ impl Linearizable {
         }
         let mut searched = true;
         for (restored, part) in parts {
-            let answered = |operation: &&Operation| operation.invoked > 0 && matches!(operation.end, End::Answered(..));
+            let answered =
+                |operation: &&Operation| operation.invoked > 0 && matches!(operation.end, End::Answered(..));
             if let Some(operation) = part.iter().find(answered).filter(|_| !commit.is_decided(restored)) {
-                return Err(format!("[{operation}] was answered out of the restore {restored}, which was lost"));
+                return Err(format!(
+                    "[{operation}] was answered out of the restore {restored}, which was lost"
+                ));
             }
             match check(&part, STEPS) {
                 linearizable::Verdict::Linearizable => {}

@@ -1,9 +1,11 @@
 //! S11: compacted ≤ snapshot ≤ applied ≤ commit ≤ last, none of them and no term ever falls while a process lives.
 //! S4, S14: a leader removes nothing, and nobody removes what is committed. S12: no hole before the log.
 
+use raft::LogIndex;
 use raft::core::{Role, Write};
 
 use super::{Step, Verdict};
+use crate::machine::Snapshot;
 
 /// Judges one step.
 ///
@@ -40,9 +42,12 @@ pub fn stepped(step: &Step<'_>) -> Verdict {
             server.log.last()
         ));
     }
-    let stored = server.disk.newest().map_or(raft::LogIndex::ZERO, |snapshot| snapshot.meta.last.index);
-    if server.log.base.index > stored {
-        return Err(format!("{id} compacts through {}, its newest snapshot is {stored}", server.log.base));
+    let base = server.log.base;
+    // A server that a restore left behind may hold newer snapshots of the others that end earlier.
+    let holds =
+        |snapshot: &Snapshot| snapshot.meta.last.index >= base.index || snapshot.meta.last.term > base.term;
+    if base.index > LogIndex::ZERO && !server.disk.snapshots.iter().any(holds) {
+        return Err(format!("{id} compacts through {base}, which no snapshot of its holds"));
     }
     Ok(())
 }

@@ -35,6 +35,20 @@ pub enum Strike {
         /// Whom it hears no more.
         leader: usize,
     },
+    /// A server is cut off from all but one, or from all.
+    Part {
+        /// Which.
+        node: usize,
+        /// Who stays with it, if there is a server of that number.
+        friend: usize,
+    },
+    /// A server dies for some time.
+    Kill {
+        /// Which.
+        node: usize,
+        /// How long.
+        lasts: Duration,
+    },
     /// A leader is deposed and does not hear of it.
     Depose {
         /// Which.
@@ -55,6 +69,12 @@ impl World {
                     self.start(node);
                 }
             }
+            Strike::Part { node, friend } => self.part(node, friend),
+            Strike::Kill { node, lasts } => {
+                self.crash(node);
+                let epoch = self.servers[node].epoch;
+                self.schedule(lasts, Event::Restart { node, epoch });
+            }
             Strike::Depose { leader } => self.depose(leader),
         }
     }
@@ -65,6 +85,15 @@ impl World {
             if !deaf_only {
                 self.network.cuts.insert((node, other));
             }
+        }
+    }
+
+    fn part(&mut self, node: usize, friend: usize) {
+        let pair = [node, friend];
+        for other in (0..self.servers.len()).filter(|other| !pair.contains(other)) {
+            pair.iter()
+                .filter(|one| **one < self.servers.len())
+                .for_each(|one| self.network.cut(*one, other));
         }
     }
 

@@ -371,7 +371,10 @@ impl Action {
                 need(server.restoring.is_none(), FENCED)?;
                 need(through <= led.commit, "a leader sends what it knows to be committed")?;
                 need(through > server.commit, "an older snapshot changes nothing")?;
-                let stored = server.disk.as_ref().is_none_or(|disk| disk.snapshot.through >= through);
+                let stored = server
+                    .disk
+                    .as_ref()
+                    .is_none_or(|disk| state.past().end(disk.snapshot) >= last(&led.log[..through]));
                 need(stored, "a snapshot is durable before it replaces the log")
             }
             Self::Restart { kept, .. } => {
@@ -529,7 +532,7 @@ impl Action {
                 let Some((prefix, disk)) = past.ending_in(end).zip(server.disk.as_mut()) else { return };
                 if server.restoring == Some(end.1) && prefix.outside.is_some() {
                     disk.outside = Some(prefix);
-                } else if prefix.through > disk.snapshot.through {
+                } else if end > past.end(disk.snapshot) {
                     disk.snapshot = prefix;
                 }
             }
@@ -683,7 +686,7 @@ fn restart(server: &mut Server, past: Past<'_>, kept: usize, commit: usize) -> b
     let Some(disk) = &mut server.disk else { return true };
     (0..kept).for_each(|_| _ = disk.sync_one(past));
     disk.unsynced.clear();
-    disk.snapshot = disk.newest();
+    disk.snapshot = disk.newest(past);
     disk.outside = None;
     server.term = disk.recovered_term(past);
     server.voted_for = disk.voted_for.filter(|_| server.term == disk.term);

@@ -209,6 +209,12 @@ impl<'a> Past<'a> {
         &of[..prefix.through]
     }
 
+    /// Term and index of the last of them: of two snapshots the one of the newer term is newer, wherever it ends.
+    #[must_use]
+    pub fn end(self, prefix: Prefix) -> (Term, usize) {
+        last(self.entries(prefix))
+    }
+
     /// What a snapshot stands for that ends in this entry; `None` if nobody can have taken it.
     #[must_use]
     pub fn ending_in(self, end: (Term, usize)) -> Option<Prefix> {
@@ -240,21 +246,22 @@ impl Disk {
     /// The log that a restart finds: the durable one, unless it contradicts the newest snapshot (Raft paper, figure 13).
     #[must_use]
     pub fn recovered<'a>(&'a self, past: Past<'a>) -> &'a [Entry] {
-        let stored = past.entries(self.newest());
+        let stored = past.entries(self.newest(past));
         let fits = stored.is_empty() || self.log.get(stored.len() - 1) == stored.last();
         if fits { &self.log } else { stored }
     }
 
     /// The newest snapshot.
     #[must_use]
-    pub fn newest(&self) -> Prefix {
-        self.outside.filter(|outside| outside.through > self.snapshot.through).unwrap_or(self.snapshot)
+    pub fn newest(&self, past: Past<'_>) -> Prefix {
+        let newer = |outside: &Prefix| past.end(*outside) > past.end(self.snapshot);
+        self.outside.filter(newer).unwrap_or(self.snapshot)
     }
 
     /// The term that a restart finds: nothing is in the log or in a snapshot of a term that was not entered.
     #[must_use]
     pub fn recovered_term(&self, past: Past<'_>) -> Term {
-        self.term.max(last(&self.log).0).max(last(past.entries(self.newest())).0)
+        self.term.max(last(&self.log).0).max(past.end(self.newest(past)).0)
     }
 
     /// Makes the oldest change durable. False if there is none.

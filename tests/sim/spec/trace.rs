@@ -358,14 +358,14 @@ impl Trace {
         }
         self.server(node);
         self.writes[node].clear();
-        let stored = found.snapshot.as_ref().map_or(0, |meta| index(meta.last));
+        let stored = found.snapshot.as_ref().map_or_else(Default::default, |meta| pair(meta.last));
         if let Some(meta) = &found.snapshot {
             self.stored(node, meta)?;
         }
         let Some(disk) = &self.state.servers[node].disk else { return Ok(()) };
-        let durable = disk.newest().through;
+        let durable = self.state.past().end(disk.newest(self.state.past()));
         if durable > stored {
-            return Err(format!("s{node} finds the snapshot at {stored}, durable was {durable}"));
+            return Err(format!("s{node} finds the snapshot at {stored:?}, durable was {durable:?}"));
         }
         let entries: Vec<Entry> = found.entries.iter().map(entry_of).collect();
         let mut image = disk.clone();

@@ -31,9 +31,10 @@ impl World {
     /// should be taken away.
     pub(crate) fn is_replacing(&self) -> bool {
         let rotten = |disk: &Disk| disk.files.as_ref().is_some_and(Files::is_rotten);
-        self.is_restoring() || self.servers.iter().any(|server| {
-            (server.lost && !server.replaced) || server.forgot || (!server.lost && rotten(&server.disk))
-        })
+        self.is_restoring()
+            || self.servers.iter().any(|server| {
+                (server.lost && !server.replaced) || server.forgot || (!server.lost && rotten(&server.disk))
+            })
     }
 
     /// Whether the cluster stays able to work if these servers never come back: in every configuration that any

@@ -14,6 +14,7 @@ use crate::check::liveness;
 use crate::disk::Disk;
 use crate::machine::{Machine, Snapshot};
 use crate::mutant::Mutant;
+use crate::nemesis::Strike;
 use crate::random::{between, chance};
 use crate::server::{SimServer, Storing};
 use crate::workload::Asked;
@@ -122,6 +123,24 @@ impl World {
         let epoch = server.epoch;
         let takes = self.disk_delay() * self.operator.random_range(1..40);
         self.schedule(takes, Event::OutsideStored { node, epoch, snapshot: Box::new(snapshot) });
+        self.strike_restorer(node);
+    }
+
+    /// Sometimes the leader that restores is cut off, alone or with one other, or dies: others go on without it.
+    fn strike_restorer(&mut self, node: usize) {
+        if !self.faults || !chance(&mut self.operator, 400) {
+            return;
+        }
+        self.cover("leaders struck while they restore");
+        let timeout = self.options.config.election_timeout;
+        let after = between(&mut self.operator, Duration::ZERO, self.options.delay.1);
+        let lasts = between(&mut self.operator, timeout, timeout * 5);
+        if chance(&mut self.operator, 300) {
+            return self.schedule(after, Event::Strike(Strike::Kill { node, lasts }));
+        }
+        let friend = self.operator.random_range(0..self.servers.len() * 2);
+        self.schedule(after, Event::Strike(Strike::Part { node, friend }));
+        self.schedule(after + lasts, Event::Mend);
     }
 
     /// The last byte of a backup is written, unless nobody wants it any more.
@@ -186,10 +205,12 @@ impl World {
         }
         self.step(node, Input::RestoreStored { request, last, size });
         let server = &mut self.servers[node];
-        let taken = server.core.as_ref().and_then(|core| core.snapshot()).is_some_and(|meta| meta.last == last);
+        let taken =
+            server.core.as_ref().and_then(|core| core.snapshot()).is_some_and(|meta| meta.last == last);
         if taken {
             server.storing = None;
             self.cover("restores taken over by a leader");
+            self.strike_restorer(node);
         } else if size.is_some() {
             let (epoch, after) = (self.servers[node].epoch, self.some_disk_delay());
             self.schedule(after, Event::OutsideRemoved { node, epoch, last });
@@ -223,7 +244,8 @@ impl World {
             return;
         }
         let behind = |world: &Self, server: &SimServer| {
-            let of = server.disk.newest().map_or(server.machine.restored, |s| s.state.restored);
+            let stored = || server.disk.newest().map(|snapshot| snapshot.state.restored);
+            let of = if server.is_up() { server.machine.restored } else { stored().unwrap_or_default() };
             !server.lost && server.storing.is_none() && !decided(world, of) && of.term < term
         };
         let found: Vec<usize> = (0..self.servers.len())

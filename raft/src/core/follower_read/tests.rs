@@ -3,7 +3,7 @@ use std::time::Duration;
 use raft_types::{Configuration, EntryId, Server, Term};
 
 use crate::Config;
-use crate::core::{Entry, EntryKind, HardState, Input, Persisted};
+use crate::core::{Entry, EntryKind, HardState, Input, Persisted, SnapshotMeta};
 
 use super::*;
 
@@ -227,4 +227,44 @@ fn who_does_not_lead_says_no_at_once() {
     };
     assert!(effects.iter().any(says_no), "{effects:?}");
     assert_eq!(follower.core.leader().map(|leader| leader.id.clone()), Some("a".into()));
+}
+
+/// A snapshot may be one from outside that no quorum has: what was confirmed for the state before says nothing about it.
+#[test]
+fn reads_confirmed_below_an_installed_snapshot_are_not_served_from_it() {
+    let mut follower = Follower::new();
+    let waiting = sent(&follower.read(1)).expect("asked at once");
+    assert_eq!(ended(&follower.answer(waiting, Some(2))), [], "it is not known to be committed here");
+    let asked = sent(&follower.read(2)).expect("asked at once");
+    let meta = SnapshotMeta {
+        last: EntryId::new(5, 9),
+        configuration: follower.core.configuration().clone(),
+        configuration_index: LogIndex(1),
+        size: 1,
+    };
+    let installed = follower.asked("a", Request::InstallSnapshot { term: Term(5), meta });
+    assert_eq!(ended(&installed), [refused(1, Refusal::ReadUnconfirmed)]);
+    assert_eq!(ended(&follower.answer(asked, Some(2))), [refused(2, Refusal::ReadUnconfirmed)]);
+    let asked = sent(&follower.read(3)).expect("asked at once");
+    assert_eq!(ended(&follower.answer(asked, Some(9))), [served(3, 9)]);
+}
+
+/// In a new term the state here may be one that a restore left behind until the logs are compared.
+#[test]
+fn a_read_is_served_once_the_log_is_known_to_be_the_leaders() {
+    let mut follower = Follower::new();
+    follower.learns(2);
+    follower.hears("c", 6, Features::OURS);
+    let effects = follower.read(1);
+    let sequence = effects.iter().find_map(|effect| match effect {
+        Effect::Send { sequence, request: Request::ReadIndex, .. } => Some(*sequence),
+        _ => None,
+    });
+    let response = Response::ReadIndex { term: Term(6), index: Some(LogIndex(2)) };
+    let sequence = sequence.expect("asked at once");
+    let told = follower.step(Input::Response { from: "c".into(), sequence, response });
+    assert_eq!(ended(&told), []);
+    let (prev, entries) = (EntryId::new(5, 2), Vec::new());
+    let same = follower.asked("c", Request::Append { term: Term(6), prev, entries, commit: LogIndex(2) });
+    assert_eq!(ended(&same), [served(1, 2)]);
 }
