@@ -103,6 +103,28 @@ fn old_segments_are_deleted_by_compaction_and_reset() {
 }
 
 #[test]
+fn what_is_known_to_be_committed_is_kept_over_segments_and_forgotten_with_the_log() {
+    let fs = disk();
+    let known = || log_on(&fs, 1).recover().expect("whole").commit;
+    let write = |write: Write| {
+        let mut log = log_on(&fs, 1);
+        log.recover().expect("whole");
+        log.write(&[write]).expect("room");
+    };
+    write(Write { commit: Some(LogIndex(2)), ..append(1, 1..=4, 20) });
+    assert_eq!(known(), LogIndex(2));
+    for index in 5..9 {
+        write(append(1, index..=index, 20));
+    }
+    assert_eq!(known(), LogIndex(2));
+    write(compact(1, 8));
+    write(append(1, 9..=9, 20));
+    assert_eq!(known(), LogIndex(8), "its segment is gone by now");
+    write(reset(2, 7));
+    assert_eq!(known(), LogIndex::ZERO, "the snapshot knows better, and another log follows");
+}
+
+#[test]
 fn a_log_must_be_recovered_before_it_is_written() {
     let fs = disk();
     log_on(&fs, 1000).write(&[append(1, 1..=1, 1)]).expect_err("not recovered");

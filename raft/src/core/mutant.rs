@@ -82,6 +82,8 @@ pub enum Mutant {
     CompactedIsAppended,
     /// R04: a write that is done makes durable what was truncated meanwhile.
     OldCompletionCounts,
+    /// D13: what is written down as committed is all that is there.
+    RemembersTooMuch,
     /// R05: a success is sent before the entries are durable.
     AcksBeforeDurable,
     /// R05: an answered heartbeat moves the match index.
@@ -310,6 +312,7 @@ impl Mutant {
         Self::CompactedIsConflict,
         Self::CompactedIsAppended,
         Self::OldCompletionCounts,
+        Self::RemembersTooMuch,
         Self::AcksBeforeDurable,
         Self::HeartbeatMatches,
         Self::MatchesWhatIsThere,

@@ -1149,7 +1149,9 @@ fn a_start_prefers_the_history_of_a_newer_term_to_a_restore_that_was_lost() {
         let base = EntryId::new(25, 875);
         let entry = Entry::new(EntryId::new(25, 876), EntryKind::Noop, Bytes::new());
         let hard_state = HardState { term: Term(30), ..HardState::default() };
-        let persisted = Persisted { hard_state, snapshot: Some(snapshot), base, entries: vec![entry] };
+        let entries = vec![entry];
+        let persisted =
+            Persisted { hard_state, snapshot: Some(snapshot), base, entries, ..Persisted::default() };
         let mut effects = Vec::new();
         let me = Peer::new("a", "a:1");
         let core = RaftCore::restore(me, &Config::default(), 1, Time::ZERO, persisted, &mut effects);

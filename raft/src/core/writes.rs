@@ -84,6 +84,7 @@ impl Writes {
     /// Closes the pending write. `last` is the log's last index now, `commit` its commit index.
     pub(super) fn flush(&mut self, now: Time, last: LogIndex, commit: LogIndex) -> Option<Write> {
         let mut write = self.pending.take()?;
+        let commit = if self.mutation.is(Mutant::RemembersTooMuch) { last } else { commit };
         write.commit = (commit > self.commit).then_some(commit);
         self.commit = self.commit.max(commit);
         self.in_flight.push_back(InFlight { id: write.id, since: now, last });
