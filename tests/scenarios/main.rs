@@ -12,6 +12,8 @@ mod membership;
 mod partial;
 mod reads;
 mod replication;
+mod resizing;
+mod restarts;
 mod snapshots;
 mod streams;
 mod votes;
