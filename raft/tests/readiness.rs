@@ -81,7 +81,10 @@ async fn l12_a_leader_that_has_not_applied_what_was_committed_serves_no_read() {
     nodes[old].raft.transfer_leadership(Some(id)).await.expect("it has the log");
     let new = in_time("the heir leads", async {
         let mut metrics = nodes[heir].raft.metrics();
-        metrics.wait_for(|metrics| metrics.role == Role::Leader && metrics.ready).await.map(|m| m.commit_index)
+        metrics
+            .wait_for(|metrics| metrics.role == Role::Leader && metrics.ready)
+            .await
+            .map(|m| m.commit_index)
     });
     let committed = new.await.expect("running");
     let (confirmed, leased, barrier) = {

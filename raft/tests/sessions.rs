@@ -171,7 +171,9 @@ async fn r23_requests_that_a_proxy_repeats_and_delays_take_effect_once() {
     let to = leader(&servers).await;
     let end = in_time("the end", to.barrier()).await.expect("a leader");
     for (raft, commands) in &servers {
-        in_time("agreement", raft.metrics().wait_for(|m| m.applied_index >= end.index)).await.expect("running");
+        in_time("agreement", raft.metrics().wait_for(|m| m.applied_index >= end.index))
+            .await
+            .expect("running");
         let expected: Vec<Bytes> = (0..8).map(|n: u32| n.to_string().into()).collect();
         assert_eq!(*commands.lock().expect("not poisoned"), expected);
     }

@@ -207,7 +207,8 @@ async fn p10_a_snapshot_that_is_refused_in_the_middle_of_its_body_spoils_no_fram
     let folder = tempfile::tempdir().expect("a directory");
     let node = Node::leading_alone("b", folder.path()).await;
     let command = stale_pre_vote("b");
-    for (copies, drained) in [(1, true), (2_000, true), ((10 << 20) / command.len(), true), ((20 << 20) / command.len(), false)]
+    for (copies, drained) in
+        [(1, true), (2_000, true), ((10 << 20) / command.len(), true), ((20 << 20) / command.len(), false)]
     {
         let body = command.repeat(copies);
         let head = snapshot("x", "b", 0, (1, 1 << 40), body.len());
@@ -290,8 +291,7 @@ async fn p10_a_snapshot_that_is_cut_anywhere_is_sent_again_until_it_is_there() {
     let behind = behind.to_string();
     let member = Node::start("d", folder.path(), &behind, Some(address.clone())).await;
     let done = Arc::new(AtomicUsize::new(0));
-    let cuts =
-        vec![Cut::After(1), Cut::After(150), Cut::After(70_000), Cut::After(1_400_000), Cut::Answer];
+    let cuts = vec![Cut::After(1), Cut::After(150), Cut::After(70_000), Cut::After(1_400_000), Cut::Answer];
     let planned = cuts.len();
     tokio::spawn(proxy(front, behind, cuts, Arc::clone(&done)));
     leader.raft.add_nonvoter("d".into(), address.into(), None).await.expect("a leader");
