@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use raft::core::{Outcome, Refusal, Request, RequestId};
-use raft::{Config, ConfigurationChange};
+use raft::core::{Features, Input, Outcome, Refusal, Request, RequestId, Response, Role, Sequence};
+use raft::{Config, ConfigurationChange, LogIndex};
 use simulation::check::leases;
 use simulation::clock::Clock;
 use simulation::mutant::Mutant;
@@ -330,4 +330,68 @@ fn m14_a_read_that_waits_is_judged_by_the_smaller_quorum() {
     world.run_for(seconds(1) / 100);
     assert!(matches!(world.workload.outcome(read), Some(Outcome::Read { .. })), "one of one");
     world.settles();
+}
+
+/// A leader that steps down and campaigns again within its old lease: that lease is over, what was answered to the old
+/// term makes none in the new one, and nobody leads beside the new one.
+#[test]
+fn l11_the_lease_of_an_earlier_term_of_its_own_is_over() {
+    for (leads_again, seed) in [(true, 1), (true, 2), (true, 3), (false, 1), (false, 2), (false, 3)] {
+        let (mut world, leader) = {
+            let mut world = World::new(Options { seed, ..options(3) });
+            let leader = world.leader();
+            world.wait("a quorum has answered", |world| holds(world, leader));
+            (world, leader)
+        };
+        let (other, late) = ((leader + 1) % 3, (leader + 2) % 3);
+        // What this one answers from now on comes when the term is over.
+        let delay = timeout() / 4;
+        world.network.slow.insert((late, leader), delay);
+        world.run_for(Config::default().heartbeat_interval * 2);
+        assert!(lease_read(&mut world, leader));
+        let old = world.core(leader).lease().expect("just read by it");
+        let term = world.core(leader).term();
+        hears_of_a_newer_term(&mut world, leader, other);
+        assert!(world.core(leader).term() > term && !world.leads(leader));
+        assert!(world.servers[leader].clock.local(world.now) < old, "by the clock the old lease would last");
+        assert!(!lease_read(&mut world, leader), "but it is not a leader's any more");
+        let again = if leads_again { leader } else { other };
+        if !leads_again {
+            // It would give its consent, now that it does not lead any more; the third one has promised not to.
+            world.isolate(leader);
+        }
+        only_campaigns(&mut world, again);
+        world.step(again, Input::Campaign);
+        world.wait("it campaigns", |world| world.core(again).role() != Role::Follower || world.leads(again));
+        // A candidate has no lease, whatever it had.
+        assert!(!holds(&world, again) || world.leads(again));
+        let led = world.run_until(delay / 2, |world| world.leads(again) && world.core(again).is_ready());
+        world.sound();
+        if leads_again {
+            assert!(led, "those who follow it still grant it the next term");
+            world.isolate(leader);
+            let new = world.core(leader).lease().expect("a quorum has answered in the new term");
+            world.run_for(delay);
+            assert_eq!(world.core(leader).lease(), Some(new), "answers to the old term add nothing");
+        } else {
+            assert!(!led, "who promised the old leader a lease elects nobody else within it");
+        }
+        world.filter = None;
+        world.wait("somebody leads in the end", |world| (0..3).any(|node| world.leads(node)));
+        world.settles();
+    }
+}
+
+/// A follower answers from a newer term, as one does that campaigned while it was cut off.
+fn hears_of_a_newer_term(world: &mut World, leader: usize, from: usize) {
+    world.specification.stop();
+    let from = world.servers[from].id().clone();
+    let response = Response::Append {
+        term: world.core(leader).term().next(),
+        success: false,
+        last_log: LogIndex(0),
+        features: Features::OURS,
+        incarnation: raft::Incarnation::FOUNDER,
+    };
+    world.step(leader, Input::Response { from, sequence: Sequence(u64::MAX / 2), response });
 }

@@ -3,6 +3,7 @@
 
 mod autopilot;
 mod catalogue;
+mod completions;
 mod elections;
 mod follower_reads;
 mod identity;
@@ -10,8 +11,11 @@ mod joint;
 mod leases;
 mod membership;
 mod partial;
+mod readiness;
 mod reads;
 mod replication;
+mod resizing;
+mod restarts;
 mod snapshots;
 mod streams;
 mod votes;

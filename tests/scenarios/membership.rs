@@ -5,7 +5,7 @@ use raft::{ConfigurationChange, LogIndex, Suffrage};
 use simulation::options::Options;
 use simulation::world::World;
 
-use crate::{changed, other_than, seconds};
+use crate::{changed, commit, is_vote, only_campaigns, other_than, seconds};
 
 fn add_nonvoter(world: &mut World, leader: usize, node: usize) -> RequestId {
     let peer = world.servers[node].peer.clone();
@@ -53,6 +53,62 @@ fn m01_no_change_before_an_entry_of_the_own_term_is_committed() {
     let request = world.change(new, ConfigurationChange::AddVoter { id: peer.id, address: peer.address });
     assert_eq!(world.workload.outcome(request), Some(&Outcome::Refused(Refusal::NotReady)));
     world.settles();
+}
+
+/// The script of the defect as it was first told, step by step: two leaders change members before either has committed
+/// anything of its own term, and a majority of the one configuration has no server in common with one of the other.
+#[test]
+fn m01_two_leaders_cannot_take_each_others_majority_away() {
+    let mut world = World::calm(4, 1);
+    let s1 = world.leader();
+    let (s2, s3, s4, s5) = ((s1 + 1) % 4, (s1 + 2) % 4, (s1 + 3) % 4, 4);
+    // s5 is a member without a vote that has everything.
+    add_nonvoter(&mut world, s1, s5);
+    let last = world.core(s1).last();
+    world.wait("everybody has that", |world| (0..5).all(|node| world.servers[node].machine.last == last));
+
+    // s1 gives s5 a vote, and tells only s5.
+    world.filter = Some(Box::new(move |_, to, request| to == s5 || !carries_entries(request)));
+    let peer = world.servers[s5].peer.clone();
+    world.change(s1, ConfigurationChange::AddVoter { id: peer.id, address: peer.address });
+    let given = world.core(s1).last();
+    assert!(given.index > last.index, "it may: it has committed in its term");
+    world.wait("s5 has it", |world| world.servers[s5].disk.log.last() == given);
+    for other in [s2, s3, s4] {
+        world.network.cut(s1, other);
+        world.network.cut(s5, other);
+    }
+
+    // s2 leads the next term, and takes the vote of s1 before anything of that term is committed. Only s3 hears of it.
+    world.filter = Some(Box::new(move |from, to, request| {
+        if carries_entries(request) { (from, to) == (s2, s3) } else { from == s2 || !is_vote(request) }
+    }));
+    world.wait("s2 leads", |world| world.leads(s2));
+    world.run_for(seconds(1) / 10);
+    assert!(!world.core(s2).is_ready(), "two of four commit nothing");
+    let id = world.servers[s1].id().clone();
+    let refused = world.change(s2, ConfigurationChange::RemoveServer { id });
+    let value = world.propose(s2);
+    world.run_for(seconds(1) / 2);
+
+    // s2 and s3 are cut off; s1 leads the term after that with s4 and s5, under its own configuration.
+    for (a, b) in [(s2, s4), (s3, s4), (s2, s1), (s3, s1), (s2, s5), (s3, s5)] {
+        world.network.cut(a, b);
+    }
+    for node in [s4, s5] {
+        world.network.cuts.remove(&(s1, node));
+        world.network.cuts.remove(&(node, s1));
+    }
+    only_campaigns(&mut world, s1);
+    world.wait("s1 leads again and commits", |world| world.leads(s1) && world.core(s1).is_ready());
+    commit(&mut world, s1, 3);
+    world.settles();
+    assert!(!world.acknowledged(value));
+    assert_eq!(world.workload.outcome(refused), Some(&Outcome::Refused(Refusal::NotReady)));
+}
+
+fn carries_entries(request: &Request) -> bool {
+    matches!(request, Request::Append { entries, .. } if !entries.is_empty())
 }
 
 #[test]

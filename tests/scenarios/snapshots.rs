@@ -219,3 +219,85 @@ fn m17_a_member_that_comes_back_is_not_stopped_by_its_own_removal_in_the_log() {
     world.wait("it gets its vote", |world| world.core(3).configuration().is_voter(&peer.id));
     world.settles();
 }
+
+/// A member that has nothing, to which a snapshot takes half a second, while every few milliseconds a command is written:
+/// many more than the log keeps behind a snapshot.
+fn outrun(change: impl FnOnce(&mut Options)) -> (World, usize) {
+    let mut options = Options::calm(3, 1);
+    options.snapshot_every = 10;
+    options.config.trailing_logs = 3;
+    options.request_timeout = seconds(5);
+    change(&mut options);
+    let mut world = World::new(options);
+    let leader = world.leader();
+    commit(&mut world, leader, 40);
+    let half = seconds(1) / 2;
+    world.network.slow.insert((leader, 3), half);
+    let peer = world.servers[3].peer.clone();
+    world.change(leader, ConfigurationChange::AddNonvoter { id: peer.id, address: peer.address });
+    world.wait("a snapshot is on its way", |world| is_sent_a_snapshot(world, leader, 3));
+    (world, leader)
+}
+
+fn is_sent_a_snapshot(world: &World, leader: usize, node: usize) -> bool {
+    world.core(leader).follower(world.servers[node].id()).is_some_and(|view| view.snapshotting)
+}
+
+/// Writes until the member is this close behind, or for so long.
+fn write_until_close(world: &mut World, leader: usize, within: u64, longest: u32) -> bool {
+    for _ in 0..longest {
+        world.propose(leader);
+        world.run_for(seconds(1) / 200);
+        if world.core(leader).last().index.ahead_of(world.servers[3].machine.last.index) <= within {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn p11_a_snapshot_that_takes_longer_than_the_log_lasts_brings_its_receiver_up_to_date_all_the_same() {
+    let (mut world, leader) = outrun(|_| {});
+    let sent = world.core(leader).snapshot().expect("it is sent").last.index;
+    let mut overtaken = false;
+    for _ in 0..90 {
+        world.propose(leader);
+        world.run_for(seconds(1) / 200);
+        let newest = world.core(leader).snapshot().expect("one was taken").last.index;
+        overtaken |= newest.ahead_of(sent) >= 20;
+        if is_sent_a_snapshot(&world, leader, 3) {
+            let base = world.servers[leader].log.base.index;
+            assert!(base <= sent, "what follows the snapshot under way is kept: {base} after {sent}");
+        }
+    }
+    assert!(overtaken, "the leader took newer snapshots meanwhile");
+    assert!(write_until_close(&mut world, leader, 220, 1000), "it catches up under load");
+    assert_eq!(world.count("snapshots sent"), 1, "the one that was under way is enough");
+    world.network.slow.clear();
+    assert!(write_until_close(&mut world, leader, 5, 1000));
+    commit(&mut world, leader, 20);
+    assert!(world.servers[leader].log.base.index > sent, "then the log is let go");
+    world.settles();
+}
+
+#[test]
+fn p11_a_log_is_kept_for_a_slow_receiver_within_its_limit_and_then_a_newer_snapshot_follows() {
+    let limit = 12_000;
+    let (mut world, leader) = outrun(|options| {
+        options.config.log_bytes_max = limit;
+        options.config.snapshot_threshold_bytes = limit / 2;
+    });
+    // Ten times slower still: the log cannot wait for that.
+    world.network.slow.insert((leader, 3), seconds(4));
+    for _ in 0..600 {
+        world.propose(leader);
+        world.run_for(seconds(1) / 200);
+        let bytes = world.core(leader).log_bytes();
+        assert!(bytes <= limit, "{bytes} bytes are kept");
+    }
+    assert_eq!(world.count("refused: overloaded"), 0, "nobody else waits for the slow one");
+    world.network.slow.clear();
+    assert!(write_until_close(&mut world, leader, 5, 2000), "it is brought up in the end");
+    world.settles();
+    assert!(world.count("snapshots sent") <= 4, "{} were sent", world.count("snapshots sent"));
+}

@@ -1,11 +1,14 @@
 //! Votes, terms and pre-votes, step by step.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use raft::core::{Features, Request, Response, Role};
-use raft::{ConfigurationChange, EntryId, LogIndex, Term};
+use raft::{Config, ConfigurationChange, EntryId, LogIndex, Term};
 use simulation::options::Options;
 use simulation::world::World;
 
-use crate::{commit, no_appends, other_than, seconds};
+use crate::{commit, no_appends, only_campaigns, other_than, seconds};
 
 /// Newer than every log.
 const AHEAD: EntryId = EntryId { term: Term(99), index: LogIndex(999) };
@@ -105,6 +108,67 @@ fn e06_grants_of_an_earlier_round_count_for_nothing() {
     world.run_for(seconds(5));
     assert!(world.leads(target));
     assert_eq!(world.core(target).term(), term, "late answers start nothing");
+    world.settles();
+}
+
+/// A server asks two others for a pre-vote, gets one grant that is late, and another round has begun when it comes.
+#[test]
+fn e06_a_pre_vote_granted_in_one_round_does_not_count_in_the_next() {
+    let mut world = World::calm(3, 0);
+    let leader = world.leader();
+    let (asker, voter) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.hold_answers = Some((voter, asker));
+    only_campaigns(&mut world, asker);
+    world.crash(leader);
+    let granted = |world: &World| world.core(asker).role() == Role::Candidate;
+    world.wait("it asks for a pre-vote", granted);
+    world.run_for(seconds(1) / 100);
+    // The leader comes back before the grant arrives, and the voter follows it again; the asker hears neither.
+    world.start(leader);
+    for (from, to) in [(leader, asker), (asker, leader), (asker, voter)] {
+        world.network.cuts.insert((from, to));
+    }
+    only_campaigns(&mut world, leader);
+    world.wait("it leads again", |world| world.leads(leader) && world.core(leader).is_ready());
+    world.network.cuts.remove(&(asker, voter));
+    let asked = Rc::new(Cell::new(false));
+    let asks = Rc::clone(&asked);
+    world.filter = Some(Box::new(move |from, _, request| {
+        asks.set(asks.get() | (from == asker && matches!(request, Request::PreVote { .. })));
+        true
+    }));
+    world.wait("the asker begins another round", |_| asked.get());
+    let term = world.core(asker).term();
+    assert_eq!(world.core(asker).role(), Role::Candidate);
+    world.release();
+    world.run_for(seconds(1) / 10);
+    assert_eq!(world.core(asker).term(), term, "a grant of the first round starts no campaign in the second");
+    assert!(world.leads(leader));
+    world.settles();
+}
+
+/// The same grant comes when the server campaigns for real: a pre-vote is no vote.
+#[test]
+fn e06_a_granted_pre_vote_is_no_vote() {
+    let mut world = World::calm(3, 0);
+    let leader = world.leader();
+    let (asker, voter) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.hold_answers = Some((voter, asker));
+    world.filter =
+        Some(Box::new(move |from, _, request| from == asker && !matches!(request, Request::Vote { .. })));
+    world.crash(leader);
+    world.wait("it asks for a pre-vote", |world| world.core(asker).role() == Role::Candidate);
+    world.run_for(seconds(1) / 100);
+    let term = world.core(asker).term();
+    let config = world.options.config.clone();
+    world.reload(asker, &Config { pre_vote: false, ..config });
+    world.wait("it campaigns", |world| {
+        world.core(asker).term() > term && world.servers[asker].disk.hard_state.term > term
+    });
+    assert_eq!(world.core(asker).role(), Role::Candidate);
+    world.release();
+    world.run_for(seconds(1) / 100);
+    assert!(!world.leads(asker), "the only other server that lives has voted for nobody");
     world.settles();
 }
 

@@ -3,6 +3,8 @@
 //! Those named here break what the simulator promises to the core, in the way in which a real driver, disk or network layer
 //! breaks it; [`Mutant::Core`] breaks a rule inside the core.
 
+use std::sync::OnceLock;
+
 /// One defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
@@ -127,6 +129,20 @@ impl Mutant {
     #[must_use]
     pub const fn is_rare(self) -> bool {
         matches!(self, Self::Autopilot(autopilot::core::Mutant::BlindApplicationTrusted))
+    }
+
+    /// The defect with which directed scenarios are told, from the environment: `PLANT=votes-twice`. It shows that a scenario
+    /// fails when what it retells happens again.
+    ///
+    /// # Panics
+    /// If there is no defect of that name.
+    #[must_use]
+    pub fn planted() -> Option<Self> {
+        static PLANTED: OnceLock<Option<Mutant>> = OnceLock::new();
+        *PLANTED.get_or_init(|| {
+            let name = std::env::var("PLANT").ok()?;
+            Some(Self::named(&name).unwrap_or_else(|| panic!("there is no defect {name:?}")))
+        })
     }
 
     /// The defect of a core, if it is one.

@@ -167,11 +167,13 @@ impl Options {
         }
     }
 
-    /// A calm cluster for directed scenarios: every message takes 1 ms, every write 100 µs; no faults, no clients.
+    /// A calm cluster for directed scenarios: every message takes 1 ms, every write 100 µs; no faults, no clients. With the
+    /// defect that [`Mutant::planted`] names, if it names one.
     #[must_use]
     pub fn calm(voters: usize, spares: usize) -> Self {
         let ms = Duration::from_millis(1);
         let write = Duration::from_micros(100);
+        let mutant = Mutant::planted();
         Self {
             seed: 1,
             events: u64::MAX,
@@ -193,12 +195,12 @@ impl Options {
             restore_every: Duration::ZERO,
             drift: 0,
             aftermath: false,
-            files: true,
+            files: !mutant.is_some_and(Mutant::spoils_disk),
             segment_bytes: 4096,
             autopilot: None,
             skip: None,
             only: None,
-            mutant: None,
+            mutant,
             trace: false,
         }
     }

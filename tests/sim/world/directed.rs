@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use raft::Suffrage;
-use raft::core::{Input, RaftCore, Regard, ReplyToken, Request, Role, Sequence};
+use raft::core::{Input, RaftCore, Regard, ReplyToken, Request, RequestId, Role, Sequence};
 
 use super::World;
 use crate::check::liveness;
 use crate::options::Options;
 use crate::pilot::Flight;
 use crate::server::Received;
+use crate::workload::Asked;
 
 impl World {
     /// A calm cluster with a leader that can serve.
@@ -154,6 +155,13 @@ impl World {
     pub fn stall(&mut self, node: usize, time: Duration) {
         let disk = &mut self.servers[node].disk;
         disk.busy_until = disk.busy_until.max(self.now + time);
+    }
+
+    /// Someone gives a server a vote, once it has the log.
+    pub fn add_voter(&mut self, node: usize, target: usize) -> RequestId {
+        let peer = self.servers[target].peer.clone();
+        let (id, address) = (peer.id, peer.address);
+        self.ask(node, Asked::Change, |request| Input::AddVoter { request, id, address, expected: None })
     }
 
     /// Gives one server other tunables than the rest has.
