@@ -23,6 +23,11 @@ pub(crate) fn pause_for(random: &mut Xoshiro256PlusPlus, longest: u64) {
     std::thread::sleep(Duration::from_millis(random.random_range(100..longest)));
 }
 
+/// Longer than any lease: who is stopped so long is not the leader any more, and finds out when it goes on.
+fn outlast_the_lease(random: &mut Xoshiro256PlusPlus) {
+    std::thread::sleep(Duration::from_millis(random.random_range(450..2500)));
+}
+
 pub(crate) fn kill(cluster: &mut Cluster, clients: &Clients, which: usize) {
     clients.lives[which].fetch_add(1, Ordering::SeqCst);
     cluster.agents[which].kill();
@@ -49,7 +54,7 @@ pub(crate) fn kills_and_pauses(
             4..=8 => {
                 println!("stop {name}");
                 cluster.agents[which].signal("STOP");
-                pause_for(random, 2500);
+                outlast_the_lease(random);
                 cluster.agents[which].signal("CONT");
             }
             _ => {
