@@ -19,6 +19,8 @@ use ureq::http::{Request, Response};
 
 const CLIENTS: u32 = 5;
 const KEYS: Key = 3;
+/// Reads that wait for a server that is stopped.
+const SLEEPERS: u32 = 8;
 /// How many reads of each mode a run must have answered.
 const READS_MIN: usize = 20;
 /// How long a client waits for an answer: shorter than most pauses, so that many outcomes are unknown.
@@ -216,6 +218,20 @@ impl Clients {
             client.put(write_at, KEYS);
             client.read(read_at, KEYS, "?raw");
         }
+    }
+
+    /// For a server that is stopped: something is written without it, then many reads that were sent to it meanwhile arrive when
+    /// `wake` lets it go on.
+    pub(crate) fn ask_who_wakes(&self, write_at: usize, read_at: usize, wake: impl FnOnce()) {
+        Client::new(CLIENTS + 1, 0, self).put(write_at, KEYS);
+        std::thread::scope(|scope| {
+            for number in 0..SLEEPERS {
+                scope.spawn(move || Client::new(CLIENTS + 2 + number, 0, self).read(read_at, KEYS, "?raw"));
+            }
+            // Enough for the requests to reach its sockets; a later one is answered too.
+            std::thread::sleep(Duration::from_millis(100));
+            wake();
+        });
     }
 
     /// What was seen until now.

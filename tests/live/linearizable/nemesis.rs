@@ -55,7 +55,8 @@ pub(crate) fn kills_and_pauses(
                 println!("stop {name}");
                 cluster.agents[which].signal("STOP");
                 outlast_the_lease(random);
-                cluster.agents[which].signal("CONT");
+                let other = (which + 1) % cluster.agents.len();
+                clients.ask_who_wakes(other, which, || cluster.agents[which].signal("CONT"));
             }
             _ => {
                 // One sleeps while another dies: nobody can decide anything until one is back.
