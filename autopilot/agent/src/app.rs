@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use autopilot::Supervisor;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use raft::{ProposeError, Raft, ServerId};
 use tokio::sync::Semaphore;
@@ -96,11 +97,19 @@ impl App {
     /// # Errors
     /// See [`ProposeError`]; no answer in time counts as an unknown outcome.
     pub(crate) async fn propose(&self, command: &Command) -> Result<Outcome, ProposeError> {
+        Ok(Outcome::decode(&self.replicate(command).await?))
+    }
+
+    /// The same, with the answer as it came.
+    ///
+    /// # Errors
+    /// As [`App::propose`].
+    pub(crate) async fn replicate(&self, command: &Command) -> Result<Bytes, ProposeError> {
         let proposal = self.raft.propose(command.encode());
         let applied = tokio::time::timeout(crate::http::PROPOSE_TIMEOUT, proposal)
             .await
             .map_err(|_| ProposeError::OutcomeUnknown)??;
-        Ok(Outcome::decode(&applied.response))
+        Ok(applied.response)
     }
 
     /// Lets no leader take this life of a server back in. Safe to repeat.

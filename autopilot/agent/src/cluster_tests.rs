@@ -143,12 +143,71 @@ async fn three_servers_form_a_cluster_and_any_of_them_answers() {
     assert_eq!(call(&agents[leader], "PUT", &cas(index), "yes").await.text(), "true");
     assert_eq!(get(&agents[follower], "/v1/kv/a/b?raw&consistent").await.text(), "yes");
 
+    reads_say_what_they_rest_on(&agents[leader], &agents[follower]).await;
+    transactions_are_done_whole(&agents[follower]).await;
     for agent in &agents {
         every_endpoint_answers(agent).await;
     }
     for agent in agents {
         agent.stop().await;
     }
+}
+
+/// Also where another server hands the request on to the leader.
+async fn reads_say_what_they_rest_on(leader: &Agent, follower: &Agent) {
+    for (asked, query, consistency, by) in [
+        (leader, "", "leader", "lease"),
+        (follower, "", "leader", "lease"),
+        (follower, "?recurse", "leader", "lease"),
+        (leader, "?index=1", "leader", "lease"),
+        (leader, "?consistent", "consistent", "read-index"),
+        (follower, "?consistent", "consistent", "read-index"),
+        (follower, "?stale", "stale", "local"),
+    ] {
+        // The first term's lease begins with its first answered heartbeat, and a pause of this machine ends it.
+        let path = format!("/v1/kv/a/b{query}");
+        let answer = until(asked, &path, |answer| answer.headers["x-autopilot-read-by"] == by).await;
+        assert_eq!(answer.headers["x-consul-effective-consistency"], consistency, "{path}");
+    }
+}
+
+/// Leaves nothing behind.
+async fn transactions_are_done_whole(agent: &Agent) {
+    let run = async |body: &str| call(agent, "PUT", "/v1/txn", body.to_owned()).await;
+    let done = run(r#"[{"KV": {"Verb": "set", "Key": "t", "Value": "aGVsbG8=", "Flags": 7}},
+            {"KV": {"Verb": "get", "Key": "t"}},
+            {"KV": {"Verb": "get-or-empty", "Key": "nothing"}}]"#)
+    .await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text());
+    assert_eq!(done.headers["x-autopilot-read-by"], "log");
+    let done = done.json();
+    let index = &done["Results"][0]["KV"]["ModifyIndex"];
+    let entry = serde_json::json!({
+        "LockIndex": 0, "Key": "t", "Flags": 7, "Value": "aGVsbG8=", "CreateIndex": index, "ModifyIndex": index,
+    });
+    assert_eq!(done["Results"][0]["KV"]["Value"], Value::Null);
+    assert_eq!(done["Results"][1]["KV"], entry);
+    assert_eq!(done["Results"][2]["KV"]["Value"], Value::Null);
+    assert_eq!(done["Errors"], Value::Null);
+
+    let undone = run(r#"[{"KV": {"Verb": "delete", "Key": "t"}},
+            {"KV": {"Verb": "get", "Key": "t"}},
+            {"KV": {"Verb": "check-not-exists", "Key": "a/b"}}]"#)
+    .await;
+    assert_eq!(undone.status, StatusCode::CONFLICT, "{}", undone.text());
+    let undone = undone.json();
+    assert_eq!(undone["Results"], Value::Null);
+    let failed: Vec<_> =
+        undone["Errors"].as_array().expect("a list").iter().map(|e| e["OpIndex"].clone()).collect();
+    assert_eq!(failed, [1, 2]);
+    assert!(
+        undone["Errors"][0]["What"].as_str().is_some_and(|text| text.contains("doesn't exist")),
+        "{undone}"
+    );
+
+    assert_eq!(get(agent, "/v1/kv/t").await.json()[0], entry, "still there");
+    let gone = run(&format!(r#"[{{"KV": {{"Verb": "delete-cas", "Key": "t", "Index": {index}}}}}]"#)).await;
+    assert_eq!((gone.status, &gone.json()["Results"]), (StatusCode::OK, &serde_json::json!([])));
 }
 
 async fn every_endpoint_answers(agent: &Agent) {
@@ -185,6 +244,19 @@ async fn every_endpoint_answers(agent: &Agent) {
     let missing = get(agent, "/v1/kv/missing").await;
     assert_eq!((missing.status, missing.body.len()), (StatusCode::NOT_FOUND, 0));
     assert!(missing.index() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_leases_the_default_asks_a_quorum() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = config(dir.path(), "a", 1, &[]);
+    config.raft.lease_reads = false;
+    let agent = Agent::start(config).await.expect("start");
+    healthy(&agent, 1).await;
+    let answer = get(&agent, "/v1/kv/a").await;
+    assert_eq!(answer.headers["x-consul-effective-consistency"], "leader");
+    assert_eq!(answer.headers["x-autopilot-read-by"], "read-index");
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -350,6 +422,9 @@ async fn bad_requests_get_their_status_and_a_reason() {
     check("PUT", "/v1/operator/autopilot/configuration?cas=x", "{}".into(), 400, "cas").await;
     check("PUT", "/v1/operator/autopilot/configuration?cas=1", "{}".into(), 200, "false").await;
     check("PUT", "/v1/kv/", "x".into(), 400, "Missing key name").await;
+    check("PUT", "/v1/txn", "[".into(), 400, "Failed to parse the transaction").await;
+    check("PUT", "/v1/txn", r#"[{"KV":{"Verb":"lock","Key":"a"}}]"#.into(), 400, "sessions").await;
+    check("PUT", "/v1/txn", large((1 << 20) + 1), 413, "1048576").await;
     check("PUT", "/v1/kv/a?cas=-1", "x".into(), 400, "cas").await;
     check("PUT", &format!("/v1/kv/{}", "k".repeat(1025)), "x".into(), 400, "1024").await;
     check("DELETE", "/v1/kv/a?recurse&cas=1", none(), 400, "recurse").await;

@@ -210,6 +210,9 @@ pub struct RaftSection {
     /// Silence after which a follower campaigns [default: 400ms]
     #[arg(long = "raft-election-timeout", value_name = "DURATION", id = "raft_election_timeout")]
     pub election_timeout: Option<Span>,
+    /// Let the leader answer default reads by its lease; needs clocks that run evenly [default: true]
+    #[arg(long = "raft-lease-reads", value_name = "BOOL", id = "raft_lease_reads")]
+    pub lease_reads: Option<bool>,
     /// Entries between snapshots [default: 16384]
     #[arg(long = "raft-snapshot-threshold", value_name = "N", id = "raft_snapshot_threshold")]
     pub snapshot_threshold: Option<u64>,
@@ -257,7 +260,7 @@ pub struct AgentConfig {
     pub update_interval: Duration,
     /// How often members are changed.
     pub reconcile_interval: Duration,
-    /// Consensus tunables.
+    /// Consensus tunables. The default is the library's, with leases.
     pub raft: raft::Config,
 }
 
@@ -283,7 +286,7 @@ impl Default for AgentConfig {
             autopilot: AutopilotSettings::default(),
             update_interval: Duration::from_secs(2),
             reconcile_interval: Duration::from_secs(10),
-            raft: raft::Config::default(),
+            raft: raft::Config { lease_reads: true, ..raft::Config::default() },
         }
     }
 }
@@ -378,6 +381,7 @@ impl AgentConfig {
 
         set(&mut self.raft.heartbeat_interval, settings.raft.heartbeat_interval.map(|s| s.0));
         set(&mut self.raft.election_timeout, settings.raft.election_timeout.map(|s| s.0));
+        set(&mut self.raft.lease_reads, settings.raft.lease_reads);
         set(&mut self.raft.snapshot_threshold, settings.raft.snapshot_threshold);
         set(&mut self.raft.trailing_logs, settings.raft.trailing_logs);
     }
@@ -606,6 +610,7 @@ mod tests {
             server_stabilization_time = "1m30s"
             [raft]
             election_timeout = "1s"
+            lease_reads = false
         "#;
         let flags = [
             "--node-name",
@@ -626,6 +631,7 @@ mod tests {
         assert_eq!(config.autopilot.server_stabilization_time, Duration::from_secs(90));
         assert_eq!(config.autopilot.max_trailing_logs, 250, "the default");
         assert_eq!(config.raft.election_timeout, Duration::from_secs(1));
+        assert!(!config.raft.lease_reads && AgentConfig::default().raft.lease_reads);
         assert_eq!(config.http_addr.port(), 0);
         assert_eq!(config.raft_addr.port(), 8300, "the default");
         assert_eq!(config.meta.len(), 2, "tables and flags add up: {:?}", config.meta);

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Server, ServerId, Suffrage};
+use raft_types::{Configuration, EntryId, Incarnation, LogIndex, Server, ServerId, Suffrage, Term};
 use rand::RngExt;
 
 use super::io::{Effect, Event, Outcome, Refusal, RequestId, Sequence};
@@ -48,6 +48,21 @@ impl RaftCore {
         self.hard_state.incarnation = incarnation;
         self.save_vote(self.hard_state.voted_for.clone());
         self.out.push(Effect::Notify(Event::StartedOver { incarnation }));
+    }
+
+    /// A leader that names nobody by number (hashicorp/raft) counts whoever answers under an id, and its changes of members take
+    /// the numbers out of the configuration. Servers that joined under ours would then mean nothing to each other once it is
+    /// gone, and so many of them that the others are no quorum could never elect anybody again. So a voter without a number in
+    /// the configuration goes by none, as that leader takes it. Not before it holds what was committed until that leader's
+    /// term, for the former life of its id may have held that.
+    pub(super) fn answer_for_its_id(&mut self, term: Term, committed: LogIndex) {
+        let follows = self.role.role() == Role::Follower && self.hard_state.term == term;
+        let holds = self.commit >= committed && self.log.term_at(self.commit) == Some(term);
+        let unnamed = self.configuration().is_voter_as(&self.me.id, Incarnation::FOUNDER);
+        if follows && holds && unnamed && !self.hard_state.incarnation.is_founder() {
+            self.hard_state.incarnation = Incarnation::FOUNDER;
+            self.save_vote(self.hard_state.voted_for.clone());
+        }
     }
 
     /// Whether the sender of a request is of this server's epoch. One that has no configuration yet takes any (catalogue M16).

@@ -319,6 +319,9 @@ impl RaftCore {
             Request::Vote { term, last, transfer } => self.on_vote(&from, term, last, transfer, reply),
             Request::Append { term, prev, entries, commit } => {
                 self.on_append(from, term, prev, entries, commit, reply);
+                if regard.is_none() {
+                    self.answer_for_its_id(term, commit);
+                }
             }
             Request::Heartbeat { term, features } => self.on_heartbeat(from, term, features, reply),
             Request::ReadIndex => self.on_read_index(reply),

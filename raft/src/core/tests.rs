@@ -246,7 +246,7 @@ fn one_change_at_a_time_and_only_on_the_expected_configuration() {
 }
 
 fn voter(id: &str) -> ConfigurationChange {
-    ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").into() }
+    ConfigurationChange::AddVoter { id: id.into(), address: format!("{id}:1").as_str().into() }
 }
 
 fn gone(id: &str) -> ConfigurationChange {
@@ -264,7 +264,7 @@ fn three_and_two() -> Net {
     for id in ["d", "e"] {
         net.change(
             "a",
-            ConfigurationChange::AddNonvoter { id: id.into(), address: format!("{id}:1").into() },
+            ConfigurationChange::AddNonvoter { id: id.into(), address: format!("{id}:1").as_str().into() },
         );
     }
     net
@@ -1163,4 +1163,70 @@ fn a_start_prefers_the_history_of_a_newer_term_to_a_restore_that_was_lost() {
         |effect: &Effect| matches!(effect, Effect::Persist(w) if w.reset_to == Some(EntryId::new(26, 861)));
     assert!(effects.iter().any(resets), "{effects:?}");
     assert!(start(25).0.is_err(), "entries are missing");
+
+/// What a hashicorp/raft server sends that leads in the next term: it names nobody by number, neither as whom it means nor in
+/// the configuration that it writes. It has committed so many entries after the last one here, the first of them its own.
+fn lead_without_numbers(net: &mut Net, to: &[&str], committed: u64) -> Configuration {
+    let last = net.core("a").last();
+    let term = net.core("a").term().next();
+    let servers = ["a", "b", "c", "g"].map(|id| Server::voter(id, format!("{id}:1")));
+    let configuration = Configuration::new(servers.to_vec());
+    let entry = |ahead: u64, kind| Entry::new(EntryId::new(term.0, last.index.0 + ahead), kind, Bytes::new());
+    let entries = vec![entry(1, EntryKind::Noop), entry(2, EntryKind::Configuration(configuration.clone()))];
+    for id in to {
+        let reply = ReplyToken(net.next);
+        net.next += 1;
+        net.replies.insert(reply, ("g".into(), Sequence(1), (*id).into()));
+        let commit = LogIndex(last.index.0 + committed);
+        let request = Request::Append { term, prev: last, entries: entries.clone(), commit };
+        let from = Peer::new("g", "g:1");
+        net.queue.push_back(((*id).into(), Input::Request { from, request, reply, regard: None }));
+    }
+    net.run();
+    configuration
+}
+
+/// A cluster that one server founded, so that the two others have numbers of their own.
+fn joined_by_number() -> Net {
+    let mut net = Net::new(&["a"], &["b", "c", "g"]);
+    net.isolated.push("g".into());
+    net.pass(200);
+    for id in ["b", "c"] {
+        net.request("a", |request| Input::Change {
+            request,
+            change: ConfigurationChange::AddVoter {
+                id: id.into(),
+                address: format!("{id}:1").as_str().into(),
+            },
+            expected: None,
+        });
+        net.pass(1000);
+        assert!(net.core("a").configuration().is_voter(&id.into()), "{id} votes");
+        assert!(!net.core(id).incarnation().is_founder(), "{id} joined");
+    }
+    net
+}
+
+#[test]
+fn after_a_leader_without_numbers_servers_that_joined_elect_one_of_themselves() {
+    let mut net = joined_by_number();
+    let written = lead_without_numbers(&mut net, &["a", "b", "c"], 1);
+    assert_eq!(*net.core("b").configuration(), written);
+    // That leader never comes back: three of four are a quorum, and no longer without the two that joined.
+    net.pass(5000);
+    let leader = net.leader();
+    assert!(net.core(&leader).is_ready(), "{leader} commits in its term");
+    net.propose(&leader);
+    assert_eq!(net.core(&leader).commit_index(), net.core(&leader).last().index);
+}
+
+#[test]
+fn who_may_lack_what_a_leader_without_numbers_has_committed_keeps_its_own() {
+    // What is committed is of an earlier term, so the leader may yet commit what came before its own; or is not here yet.
+    for committed in [0, 3] {
+        let mut net = joined_by_number();
+        let written = lead_without_numbers(&mut net, &["b"], committed);
+        assert_eq!(*net.core("b").configuration(), written);
+        assert!(!net.core("b").incarnation().is_founder(), "{committed}");
+    }
 }

@@ -8,6 +8,14 @@ use tokio::sync::oneshot;
 use super::LeaseRead;
 use crate::error::ReadError;
 
+impl LeaseRead {
+    /// Whether it rests on a lease; else a quorum has confirmed the read, and it stays valid.
+    #[must_use]
+    pub const fn is_by_lease(&self) -> bool {
+        self.until.is_some()
+    }
+}
+
 /// Who waits for a read.
 pub(super) enum Reader {
     Index(oneshot::Sender<Result<LogIndex, ReadError>>),

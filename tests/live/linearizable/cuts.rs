@@ -1,5 +1,7 @@
 //! Cuts between servers, mostly one way. Clients reach everybody all the time, also a leader that nobody follows any more.
 
+use std::time::Duration;
+
 use live_tests::Cluster;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -36,6 +38,9 @@ pub(crate) fn cuts_and_pauses(
                     namespaces.cut(which, *other);
                     namespaces.cut(*other, which);
                 }
+                // If it leads, its lease is about to end.
+                let lasts = Duration::from_millis(random.random_range(500..2000));
+                clients.write_and_read(others[0], which, lasts);
             }
             _ => {
                 let other = others[random.random_range(0..others.len())];

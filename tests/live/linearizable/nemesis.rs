@@ -23,6 +23,11 @@ pub(crate) fn pause_for(random: &mut Xoshiro256PlusPlus, longest: u64) {
     std::thread::sleep(Duration::from_millis(random.random_range(100..longest)));
 }
 
+/// Longer than any lease: who is stopped so long is not the leader any more, and finds out when it goes on.
+fn outlast_the_lease(random: &mut Xoshiro256PlusPlus) {
+    std::thread::sleep(Duration::from_millis(random.random_range(450..2500)));
+}
+
 pub(crate) fn kill(cluster: &mut Cluster, clients: &Clients, which: usize) {
     clients.lives[which].fetch_add(1, Ordering::SeqCst);
     cluster.agents[which].kill();
@@ -49,8 +54,9 @@ pub(crate) fn kills_and_pauses(
             4..=8 => {
                 println!("stop {name}");
                 cluster.agents[which].signal("STOP");
-                pause_for(random, 2500);
-                cluster.agents[which].signal("CONT");
+                outlast_the_lease(random);
+                let other = (which + 1) % cluster.agents.len();
+                clients.ask_who_wakes(other, which, || cluster.agents[which].signal("CONT"));
             }
             _ => {
                 // One sleeps while another dies: nobody can decide anything until one is back.

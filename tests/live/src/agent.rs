@@ -65,6 +65,8 @@ pub struct Agent {
     pub gossip: String,
     /// The network namespace that it runs in, if not the one of the test.
     pub namespace: Option<String>,
+    /// Flags beyond those that every server gets.
+    pub flags: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -81,6 +83,7 @@ impl Agent {
             raft: address(),
             gossip: address(),
             namespace: None,
+            flags: Vec::new(),
             log: folder.join(format!("{name}.log")),
             child: None,
         }
@@ -104,7 +107,7 @@ impl Agent {
         command.args(["--raft-addr", &self.raft, "--http-addr", &self.http, "--gossip-addr", &self.gossip]);
         command.args(["--autopilot-server-stabilization-time", "2s", "--autopilot-update-interval", "300ms"]);
         command.args(["--autopilot-reconcile-interval", "500ms"]);
-        command.stdin(Stdio::null());
+        command.args(&self.flags).stdin(Stdio::null());
         command
     }
 

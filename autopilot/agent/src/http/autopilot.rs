@@ -20,7 +20,7 @@ use crate::kv::{AutopilotSettings, Command, Outcome};
 
 /// The configuration that all servers share.
 pub(super) async fn configuration(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiError> {
-    if call.params.consistency()? == Consistency::Linearizable {
+    if call.params.consistency()? != Consistency::Stale {
         app.raft.linearizable_read().await?;
     }
     let stored = app.store.autopilot().ok_or_else(|| {

@@ -20,6 +20,10 @@ use super::params::{self, Params};
 pub(super) const HOPS: &str = "x-autopilot-hops";
 /// Marks an error after which certainly nothing was changed, so that the asking server may try again.
 pub(super) const NOT_APPLIED: &str = "x-autopilot-not-applied";
+/// Consul's name for how a read was asked for: `leader`, `consistent` or `stale`.
+pub(super) const EFFECTIVE_CONSISTENCY: &str = "x-consul-effective-consistency";
+/// How a read was answered: `lease`, `read-index`, `log` or `local`.
+pub(super) const READ_BY: &str = "x-autopilot-read-by";
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

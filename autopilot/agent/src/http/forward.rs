@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use raft::core::Role;
 
-use super::call::{Call, HOPS, NOT_APPLIED, Reply};
+use super::call::{Call, EFFECTIVE_CONSISTENCY, HOPS, NOT_APPLIED, READ_BY, Reply};
 use super::error::ApiError;
 use crate::app::App;
 use crate::members::Liveness;
@@ -36,7 +36,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// The headers of an answer that are handed through, under the names that handlers use.
-const HANDED_ON: [&str; 4] = ["x-consul-index", "x-consul-knownleader", "x-consul-lastcontact", NOT_APPLIED];
+const HANDED_ON: [&str; 6] = [
+    "x-consul-index",
+    "x-consul-knownleader",
+    "x-consul-lastcontact",
+    EFFECTIVE_CONSISTENCY,
+    READ_BY,
+    NOT_APPLIED,
+];
 
 /// Keeps connections to the other servers.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use rand::RngExt;
 
 use super::call::{Call, Reply};
 use super::error::ApiError;
-use super::params::Consistency;
+use super::read::{self, with_source};
 use super::wire::KvEntry;
 use super::with_freshness;
 use crate::app::App;
@@ -36,12 +36,12 @@ fn required_key(call: &Call) -> Result<String, ApiError> {
 /// One key, the keys with a prefix, or only their names; with `index` waits for a change.
 pub(super) async fn read(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiError> {
     let blocking = call.params.blocking()?;
-    let fresh = call.params.consistency()? == Consistency::Linearizable;
-    if fresh {
-        app.raft.linearizable_read().await?;
-    }
-    let Some(blocking) = blocking else {
-        return Ok(look(&app, &call)?.0);
+    let wanted = call.params.consistency()?;
+    let mut changed = app.store.watch();
+    changed.borrow_and_update();
+    let ((reply, index), by) = read::read(&app.raft, wanted, || look(&app, &call)).await?;
+    let Some(blocking) = blocking.filter(|blocking| index <= blocking.index) else {
+        return Ok(with_source(reply, wanted, by));
     };
     let _place = app.waiting.try_acquire().map_err(|_| {
         ApiError::Busy(
@@ -51,22 +51,18 @@ pub(super) async fn read(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiErr
     // Spreads the return of clients that started together, by at most a sixteenth as documented.
     let jitter = blocking.wait.mul_f64(rand::rng().random_range(0.0..1.0 / 16.0));
     let deadline = tokio::time::Instant::now() + blocking.wait + jitter;
-    let mut changed = app.store.watch();
     loop {
-        changed.borrow_and_update();
-        let (reply, index) = look(&app, &call)?;
-        if index > blocking.index {
-            return Ok(reply);
-        }
         tokio::select! {
-            news = changed.changed() => if news.is_err() {
-                return Ok(reply);
-            },
-            () = tokio::time::sleep_until(deadline) => {
-                if fresh {
-                    app.raft.linearizable_read().await?;
+            news = changed.changed() => {
+                // Whatever is applied after a fresh look is newer than it.
+                let (reply, index) = look(&app, &call)?;
+                if index > blocking.index || news.is_err() {
+                    return Ok(with_source(reply, wanted, by));
                 }
-                return Ok(look(&app, &call)?.0);
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                let ((reply, _), by) = read::read(&app.raft, wanted, || look(&app, &call)).await?;
+                return Ok(with_source(reply, wanted, by));
             }
             () = app.stopping.cancelled() => {
                 return Err(ApiError::Failed("this server is shutting down".to_owned()));
@@ -115,7 +111,7 @@ fn not_found() -> Reply {
     Reply::empty().with_status(StatusCode::NOT_FOUND)
 }
 
-fn wire(key: String, entry: &Entry) -> KvEntry {
+pub(super) fn wire(key: String, entry: &Entry) -> KvEntry {
     KvEntry {
         lock_index: 0,
         key,

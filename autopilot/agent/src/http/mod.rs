@@ -16,8 +16,10 @@ mod forward;
 mod kv;
 mod params;
 mod raft;
+mod read;
 mod server;
 mod status;
+mod txn;
 pub(crate) mod wire;
 
 use std::pin::Pin;
@@ -100,6 +102,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/kv", kv.clone())
         .route("/v1/kv/", kv.clone())
         .route("/v1/kv/{*key}", kv)
+        .route("/v1/txn", put(endpoint(Leader, txn::BODY_BYTES_MAX, txn::run)))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

@@ -20,8 +20,11 @@ pub(super) struct Params {
 /// How fresh an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consistency {
-    /// Sees every write acknowledged before the request. Both Consul's default and `consistent` mean this here.
-    Linearizable,
+    /// Sees every write acknowledged before the request, as long as clocks drift apart no further than the leader's lease
+    /// allows. What Consul calls `leader` where it names it.
+    Default,
+    /// The same whatever clocks do: a quorum confirms the leader.
+    Consistent,
     /// Whatever this server has.
     Stale,
 }
@@ -74,7 +77,8 @@ impl Params {
                 "Cannot specify ?stale with ?consistent, conflicting semantics.".to_owned(),
             )),
             (true, false) => Ok(Consistency::Stale),
-            (false, _) => Ok(Consistency::Linearizable),
+            (false, true) => Ok(Consistency::Consistent),
+            (false, false) => Ok(Consistency::Default),
         }
     }
 
@@ -145,6 +149,8 @@ mod tests {
         assert!(params.flag("stale") && params.flag("pretty") && !params.flag("recurse"));
         assert_eq!(params.get("key"), Some("a/b c"));
         assert_eq!(params.consistency(), Ok(Consistency::Stale));
+        assert_eq!(self::params("consistent").consistency(), Ok(Consistency::Consistent));
+        assert_eq!(self::params("stale=false").consistency(), Ok(Consistency::Default));
     }
 
     #[test]

@@ -19,7 +19,7 @@ const PROTOCOL: &str = "3";
 
 /// The configuration in force.
 pub(super) async fn configuration(app: Arc<App>, call: Arc<Call>) -> Result<Reply, ApiError> {
-    if call.params.consistency()? == Consistency::Linearizable {
+    if call.params.consistency()? != Consistency::Stale {
         app.raft.linearizable_read().await?;
     }
     let metrics = app.raft.metrics().borrow().clone();

@@ -11,6 +11,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::transaction::{self, Operation};
+
 /// The largest value of a key, in bytes (as in Consul).
 pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 /// The longest key, in bytes.
@@ -140,6 +142,8 @@ pub enum Command {
         /// When it was made, in milliseconds since 1970 by the clock of the leader.
         unix_ms: u64,
     },
+    /// Do several things, or none of them. Answered with a [`TransactionOutcome`](super::TransactionOutcome).
+    Transaction(Vec<Operation>),
 }
 
 /// What the state machine answers to a command.
@@ -197,11 +201,11 @@ pub enum DecodeError {
         value: u8,
     },
     /// A length above its limit.
-    #[error("{what} has {length} bytes, the limit is {limit}")]
+    #[error("{what}: the length is {length}, the limit is {limit}")]
     TooLong {
         /// Which field.
         what: &'static str,
-        /// Its length.
+        /// Its length: bytes, or parts.
         length: usize,
         /// The limit.
         limit: usize,
@@ -233,6 +237,7 @@ const SET_AUTOPILOT_PLAIN: u8 = 4;
 const KEEP_OUT: u8 = 5;
 const SET_AUTOPILOT: u8 = 6;
 const KEEP_LEDGER: u8 = 7;
+const TRANSACTION: u8 = 8;
 
 impl Command {
     /// The command's bytes.
@@ -274,6 +279,10 @@ impl Command {
                 put_bytes(&mut out, ledger);
                 out.put_u64_le(*unix_ms);
             }
+            Self::Transaction(operations) => {
+                out.put_u8(TRANSACTION);
+                transaction::put_operations(&mut out, operations);
+            }
         }
         out.freeze()
     }
@@ -304,6 +313,7 @@ impl Command {
                 Self::KeepLedger { ledger: reader.bytes("ledger", LEDGER_BYTES_MAX)?, unix_ms: reader.u64()? }
             }
             KEEP_OUT => Self::KeepOut { id: reader.text("id", KEY_BYTES_MAX)?, generation: reader.u64()? },
+            TRANSACTION => Self::Transaction(transaction::operations(&mut reader)?),
             value => return Err(DecodeError::Unknown { what: "command", value }),
         };
         reader.finish()?;
@@ -317,7 +327,7 @@ pub(super) fn put_bytes(out: &mut impl BufMut, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-fn put_cas(out: &mut impl BufMut, cas: Option<u64>) {
+pub(super) fn put_cas(out: &mut impl BufMut, cas: Option<u64>) {
     match cas {
         Some(index) => {
             out.put_u8(1);
@@ -406,7 +416,13 @@ impl Reader {
         String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::NotUtf8 { what })
     }
 
-    fn cas(&mut self) -> Result<Option<u64>, DecodeError> {
+    /// How many parts follow; refused above the limit, before anything is made for them.
+    pub(super) fn count(&mut self, what: &'static str, limit: usize) -> Result<usize, DecodeError> {
+        let length = self.u32()? as usize;
+        if length > limit { Err(DecodeError::TooLong { what, length, limit }) } else { Ok(length) }
+    }
+
+    pub(super) fn cas(&mut self) -> Result<Option<u64>, DecodeError> {
         if self.flag("condition")? { self.u64().map(Some) } else { Ok(None) }
     }
 

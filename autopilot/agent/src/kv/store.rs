@@ -18,6 +18,7 @@ use super::command::{
     AutopilotSettings, Command, DecodeError, KEY_BYTES_MAX, LEDGER_BYTES_MAX, Outcome, Reader,
     VALUE_BYTES_MAX, put_bytes, put_settings,
 };
+use super::transaction;
 
 /// The first bytes of a snapshot.
 const SNAPSHOT_MAGIC: &[u8; 8] = b"APKVSNP1";
@@ -30,6 +31,9 @@ const RECORD_END: u8 = 3;
 const RECORD_KEPT_OUT: u8 = 4;
 const RECORD_AUTOPILOT: u8 = 5;
 const RECORD_LEDGER: u8 = 6;
+/// What the answers to commands that are applied together may hold, in bytes. All of them are made before the first is
+/// given away.
+pub(super) const ANSWERS_BYTES_MAX: usize = 64 << 20;
 /// Removed servers that are remembered; beyond it the one whose removed life is the oldest is forgotten.
 const KEPT_OUT_MAX: usize = 256;
 
@@ -44,6 +48,11 @@ pub struct Entry {
     pub create_index: u64,
     /// The log index of the last change.
     pub modify_index: u64,
+}
+
+impl Entry {
+    /// What stands for a key that is not there.
+    pub(super) const NONE: Self = Self { value: Bytes::new(), flags: 0, create_index: 0, modify_index: 0 };
 }
 
 /// A value with the log indexes of its creation and last change.
@@ -67,19 +76,28 @@ pub struct KeptLedger {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct State {
-    entries: BTreeMap<String, Entry>,
+pub(super) struct State {
+    pub(super) entries: BTreeMap<String, Entry>,
     autopilot: Option<Versioned<AutopilotSettings>>,
     ledger: Option<KeptLedger>,
     /// Servers that a person removed, each with the generation it had then.
     kept_out: BTreeMap<String, u64>,
     /// The index of the last change of any key, deletions included.
-    kv_index: u64,
+    pub(super) kv_index: u64,
 }
 
 impl State {
-    fn apply(&mut self, index: u64, command: Command) -> Outcome {
-        match command {
+    /// Makes a change and gives the answer to it. A long one that exceeds the room is shortened; what was done stays done, for
+    /// the state must not depend on what is applied together.
+    fn apply(&mut self, index: u64, command: Command, room: &mut usize) -> Bytes {
+        let outcome = match command {
+            Command::Transaction(operations) => {
+                let outcome = transaction::run(self, index, operations);
+                let answer = outcome.encode();
+                let Some(rest) = room.checked_sub(answer.len()) else { return outcome.shortened().encode() };
+                *room = rest;
+                return answer;
+            }
             Command::Put { key, value, flags, cas } => self.put(index, key, value, flags, cas),
             Command::Delete { key, cas } => self.delete(index, &key, cas),
             Command::DeletePrefix { prefix } => {
@@ -110,10 +128,18 @@ impl State {
                 }
                 Outcome::Applied
             }
-        }
+        };
+        outcome.encode()
     }
 
-    fn put(&mut self, index: u64, key: String, value: Bytes, flags: u64, cas: Option<u64>) -> Outcome {
+    pub(super) fn put(
+        &mut self,
+        index: u64,
+        key: String,
+        value: Bytes,
+        flags: u64,
+        cas: Option<u64>,
+    ) -> Outcome {
         let known = self.entries.get(&key);
         if cas.is_some_and(|wanted| wanted != known.map_or(0, |entry| entry.modify_index)) {
             return Outcome::Refused;
@@ -124,7 +150,7 @@ impl State {
         Outcome::Applied
     }
 
-    fn delete(&mut self, index: u64, key: &str, cas: Option<u64>) -> Outcome {
+    pub(super) fn delete(&mut self, index: u64, key: &str, cas: Option<u64>) -> Outcome {
         let Some(known) = self.entries.get(key) else {
             return Outcome::Applied;
         };
@@ -146,7 +172,7 @@ impl State {
         Outcome::Applied
     }
 
-    fn range(&self, prefix: &str) -> impl Iterator<Item = (&String, &Entry)> {
+    pub(super) fn range(&self, prefix: &str) -> impl Iterator<Item = (&String, &Entry)> {
         self.entries
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
@@ -260,10 +286,11 @@ impl KvMachine {
 impl StateMachine for KvMachine {
     fn apply(&mut self, commands: &[raft::core::Entry]) -> Vec<Bytes> {
         let mut state = self.state.write();
+        let mut room = ANSWERS_BYTES_MAX;
         let answers = commands
             .iter()
             .map(|entry| match Command::decode(&entry.data) {
-                Ok(command) => state.apply(entry.id.index.0, command).encode(),
+                Ok(command) => state.apply(entry.id.index.0, command, &mut room),
                 Err(error) => {
                     tracing::error!(index = %entry.id.index, %error, "a command in the log is unknown here and was skipped");
                     Outcome::Unknown.encode()
