@@ -56,13 +56,13 @@ impl Round {
     /// A promoter that panics is reported in the plan, and its wishes count as none.
     #[must_use]
     pub fn run(inputs: &Inputs, promoter: &dyn Promoter) -> Self {
-        Self::run_with(inputs, promoter, Spare::default())
+        Self::run_with(inputs, promoter, &mut Spare::default())
     }
 
     /// The same, into the memory of what an earlier round left behind and nobody needs any more. Where the members are
     /// the same ones, nothing is allocated for those about whom nothing is to be said.
     #[must_use]
-    pub fn run_with(inputs: &Inputs, promoter: &dyn Promoter, spare: Spare) -> Self {
+    pub fn run_with(inputs: &Inputs, promoter: &dyn Promoter, spare: &mut Spare) -> Self {
         let config = inputs.config.clone().unwrap_or_default();
         let mut policy = Policy::new(promoter);
         let (mut state, servers, tally) = compose::state(inputs, &config, &mut policy, spare);

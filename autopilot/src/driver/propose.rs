@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::{ApplyError, RequestError};
 use super::task::Task;
 use crate::core::{Inputs, Mode, Proposal, Record, Round};
-use crate::model::{Actor, AppliedStep, ApplyReport, InputsHash, PlannedStep, Reason};
+use crate::model::{Actor, AppliedStep, ApplyReport, InputsHash, Memory, PlannedStep, Reason};
 use crate::ports::ClusterError;
 
 /// The last rounds, for a replay. Bounded by rounds, about half an hour of them, and by what they hold.
@@ -21,14 +21,18 @@ impl Records {
     /// Servers in all rounds together: one round of a huge cluster must not take the memory of a thousand.
     const SERVERS_MAX: usize = 32_768;
 
-    pub(super) fn push(&mut self, inputs: Inputs, step: Option<PlannedStep>) {
+    /// Keeps a round, and returns the memory of one that had to make room for it and that nobody else holds.
+    pub(super) fn push(&mut self, inputs: Inputs, step: Option<PlannedStep>) -> Option<Memory> {
         self.servers += Self::weight(&inputs);
         self.ring.push_back(Arc::new(Record { inputs, step }));
+        let mut spare = None;
         while self.ring.len() > 1 && (self.ring.len() > Self::ROUNDS_MAX || self.servers > Self::SERVERS_MAX)
         {
-            let Some(oldest) = self.ring.pop_front() else { return };
+            let Some(oldest) = self.ring.pop_front() else { break };
             self.servers -= Self::weight(&oldest.inputs);
+            spare = Arc::try_unwrap(oldest).ok().map(|record| record.inputs.memory);
         }
+        spare
     }
 
     pub(super) fn list(&self) -> Vec<Arc<Record>> {

@@ -79,7 +79,6 @@ pub(super) struct Task {
     /// The tunables of the last round.
     pub(super) config: Config,
     pub(super) records: Records,
-    known: Vec<KnownServer>,
     /// Whether the application was asked for the ledger of an earlier leader.
     took_over: bool,
     spare: Spare,
@@ -105,7 +104,6 @@ impl Task {
             timeline: Timeline::default(),
             config: Config::default(),
             records: Records::default(),
-            known: Vec::new(),
             took_over: false,
             spare: Spare::default(),
         }
@@ -174,7 +172,7 @@ impl Task {
     /// Gathers, runs one round and publishes it.
     pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
         let inputs = self.inputs(mode).await?;
-        let round = Round::run_with(&inputs, &*self.promoter, std::mem::take(&mut self.spare));
+        let round = Round::run_with(&inputs, &*self.promoter, &mut self.spare);
         Ok(self.publish(inputs, round).await)
     }
 
@@ -231,8 +229,8 @@ impl Task {
             self.tell(self.event(what, server, reason));
         }
         self.config = inputs.config.clone().unwrap_or_default();
-        self.known = inputs.known.servers.values().cloned().collect();
-        self.records.push(inputs, round.plan.step.clone());
+        // A memory that no record needs any more is filled again.
+        self.spare.memory = self.records.push(inputs, round.plan.step.clone()).unwrap_or_default();
         self.run.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);
@@ -261,7 +259,7 @@ impl Task {
     }
 
     pub(super) fn known_server(&self, id: &ServerId) -> Option<KnownServer> {
-        self.known.iter().find(|server| server.id == *id).cloned()
+        self.run.known().servers.get(id).cloned()
     }
 
     pub(super) fn now(&self) -> Time {
