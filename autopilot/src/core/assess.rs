@@ -167,12 +167,7 @@ fn told(by: &Yardstick<'_>, status: NodeStatus, sample: &Sample, reasons: &mut V
 }
 
 /// The rules that this measurement breaks.
-fn measured(
-    leader: Option<EntryId>,
-    limits: Limits,
-    stats: &ServerStats,
-    reasons: &mut Vec<HealthReason>,
-) {
+fn measured(leader: Option<EntryId>, limits: Limits, stats: &ServerStats, reasons: &mut Vec<HealthReason>) {
     let limit = limits.last_contact;
     match stats.last_contact {
         None => reasons.push(HealthReason::NoContact),

@@ -52,9 +52,9 @@ impl Records {
 impl Task {
     pub(super) async fn propose(&mut self) -> Result<Proposal, RequestError> {
         let inputs = self.inputs(Mode::Reconcile).await?;
-        let proposal = Proposal::compute(&inputs, &*self.promoter);
-        self.run.memory = inputs.memory;
-        Ok(proposal)
+        self.run.memory = inputs.memory.clone();
+        let answer = self.ports.judge(move |promoter| Proposal::compute(&inputs, promoter)).await;
+        answer.map_err(|error| RequestError::Promoter { fault: error.to_string() })
     }
 
     /// Performs the steps that are due, each only if a round on a fresh look would take the very same one.
@@ -98,7 +98,7 @@ impl Task {
         let mut inputs = self.inputs(Mode::Reconcile).await?;
         inputs.reconciliation_enabled = true;
         inputs.hand.paused = None;
-        let round = Round::run(&inputs, &*self.promoter);
+        let (inputs, round) = self.round(inputs).await;
         self.publish(inputs, round.clone()).await;
         Ok(round)
     }

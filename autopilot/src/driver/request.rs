@@ -5,7 +5,7 @@ use raft_types::{LogIndex, ServerAddress, ServerId};
 use super::command::{Command, Join, Request};
 use super::error::{AddServerError, PruneError, RemoveServerError};
 use super::task::Task;
-use crate::core::{AddPlan, AddRefusal, Mode, plan_add};
+use crate::core::{AddPlan, AddRefusal, Mode, expected, plan_add};
 use crate::model::{
     Action, Actor, AddServerOutcome, ClusterView, Event, EventKind, KeptServer, Performed, Plan, PruneReport,
     Reason, RemovedServer, Step, Verdict,
@@ -121,13 +121,13 @@ impl Task {
         as_voter: bool,
         decided_on: LogIndex,
     ) -> Result<LogIndex, ClusterError> {
-        let capabilities = self.ports.cluster.capabilities();
-        if !as_voter && !capabilities.nonvoters {
-            return Err(ClusterError::Unsupported { what: "add members without a vote" });
-        }
-        let expected = capabilities.compare_and_set.then_some(decided_on);
         let id = id.clone();
         let change = self.ports.change(move |cluster| async move {
+            let capabilities = cluster.capabilities();
+            if !as_voter && !capabilities.nonvoters {
+                return Err(ClusterError::Unsupported { what: "add members without a vote" });
+            }
+            let expected = expected(decided_on, capabilities);
             match as_voter {
                 true => cluster.add_voter(id, address, expected).await,
                 false => cluster.add_nonvoter(id, address, expected).await,
@@ -147,10 +147,10 @@ impl Task {
         decided_on: LogIndex,
         by: &Actor,
     ) -> Result<LogIndex, ClusterError> {
-        let expected = self.ports.cluster.capabilities().compare_and_set.then_some(decided_on);
         let server = id.clone();
-        let change =
-            self.ports.change(move |cluster| async move { cluster.remove_server(server, expected).await });
+        let change = self.ports.change(move |cluster| async move {
+            cluster.remove_server(server, expected(decided_on, cluster.capabilities())).await
+        });
         let index = change.await?;
         let incarnation = self.known_server(id).and_then(|server| server.incarnation);
         let (at, term, why) = (self.now(), self.shared.term, &Reason::Requested);
