@@ -69,6 +69,16 @@ impl Task {
         Err(ClusterError::NotLeader { leader: view.leader })
     }
 
+    /// Only a configuration that is committed may be decided on: another leader may still undo any other one and put a
+    /// different one in its place, at the same index, and then the index would not tell them apart.
+    fn settled(view: &ClusterView) -> Result<LogIndex, ClusterError> {
+        let index = view.configuration_index;
+        match view.configuration_committed && !view.configuration.is_joint() {
+            true => Ok(index),
+            false => Err(ClusterError::ChangeInProgress { index }),
+        }
+    }
+
     async fn add_server(&mut self, join: Join, by: &Actor) -> Result<AddServerOutcome, AddServerError> {
         let view = self.leading_view().await?;
         let Join { id, address, wanted } = join;
@@ -90,7 +100,7 @@ impl Task {
                 return Err(AddServerError::AddressOfLeader { id, leader });
             }
         };
-        let mut index = view.configuration_index;
+        let mut index = Self::settled(&view)?;
         let mut removed = Vec::new();
         let partly = |removed: &[ServerId], source: ClusterError| match removed {
             [] => source.into(),
@@ -164,7 +174,7 @@ impl Task {
         if view.configuration.server(&id).is_none() {
             return Err(RemoveServerError::NotMember { id });
         }
-        let index = self.remove(&id, view.configuration_index, by).await?;
+        let index = self.remove(&id, Self::settled(&view)?, by).await?;
         self.refresh().await;
         Ok(index)
     }
