@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use autopilot::testing::{Behaviour, FakeApplication, FakeCluster};
 use autopilot::{
-    AddServerError, AddServerOutcome, Autopilot, ClusterError, Config, Configuration, DeadClass, EventKind,
-    KnownServer, Leadership, LogIndex, NodeStatus, RequestError, Server, ServerId, Status, Term,
-    WatchedLeadership, supervise,
+    AddServerError, AddServerOutcome, Autopilot, Capabilities, Cluster, ClusterError, ClusterView, Config,
+    Configuration, DeadClass, EventKind, KnownServer, Leadership, LogIndex, NodeStatus, RemoveServerError,
+    RequestError, Server, ServerAddress, ServerId, Status, Term, WatchedLeadership, supervise,
 };
 use tokio::sync::{broadcast, watch};
 use tokio::time::{sleep, timeout};
@@ -405,6 +405,99 @@ async fn servers_are_added_moved_replaced_and_removed_on_request() {
     assert_eq!(error.to_string(), "server n4 is not in the configuration");
     assert_eq!(cluster.ids(), [id("n1"), id("n3")]);
     autopilot.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_decided_on_a_configuration_that_another_leader_may_undo() {
+    let cluster = cluster(&["n1", "n2", "n3"], &[]);
+    let autopilot = Autopilot::builder(cluster.clone(), knowing(&["n1", "n2", "n3"])).start(TERM).await;
+    cluster.edit(|view| view.configuration_committed = false);
+    let index = cluster.view().await.unwrap().configuration_index;
+    let added = autopilot.add_server("n4", "n4.test:8300").await.unwrap_err();
+    assert!(added.to_string().contains("not committed"), "{added}");
+    let removed = autopilot.remove_server("n3").await;
+    let refused = RequestError::Cluster(ClusterError::ChangeInProgress { index });
+    assert_eq!(removed, Err(RemoveServerError::Request(refused)));
+    assert_eq!(cluster.performed(), []);
+    // Who is there already needs no change.
+    let there = autopilot.add_server("n3", "n3.test:8300").await;
+    assert_eq!(there, Ok(AddServerOutcome::Unchanged));
+    autopilot.stop().await;
+}
+
+// A change that was decided before its leader was deposed, and reaches it after it was elected again.
+#[tokio::test(start_paused = true)]
+async fn a_change_decided_in_an_earlier_term_is_made_only_on_the_same_configuration() {
+    for moved in [false, true] {
+        let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
+        let late = Late { inner: cluster.clone(), moved };
+        let autopilot = Autopilot::builder(late, knowing(&["n1", "n2", "n3", "n4"])).start(TERM).await;
+        let mut events = autopilot.events();
+        let before = cluster.view().await.unwrap();
+        seconds(30).await;
+        let view = cluster.view().await.unwrap();
+        let refused = drain(&mut events).into_iter().any(|(what, ..)| what == EventKind::Failed);
+        assert_eq!((refused, view.configuration.is_voter(&id("n4"))), (moved, !moved));
+        assert_eq!(view.configuration.voters_count(), if moved { 2 } else { 4 });
+        assert!(view.term > before.term);
+        autopilot.stop().await;
+    }
+}
+
+/// An engine that is deposed and elected again while a change is on its way; if `moved`, the other leader removes a voter
+/// meanwhile.
+struct Late {
+    inner: FakeCluster,
+    moved: bool,
+}
+
+#[async_trait::async_trait]
+impl Cluster for Late {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn view(&self) -> Result<ClusterView, ClusterError> {
+        self.inner.view().await
+    }
+
+    async fn add_voter(
+        &self,
+        id: ServerId,
+        address: ServerAddress,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        if self.moved {
+            self.inner.remove_server("n3".into(), None).await?;
+        }
+        self.inner.edit(|view| view.term = Term(3));
+        self.inner.add_voter(id, address, expected).await
+    }
+
+    async fn add_nonvoter(
+        &self,
+        id: ServerId,
+        address: ServerAddress,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        self.inner.add_nonvoter(id, address, expected).await
+    }
+
+    async fn demote_voter(&self, id: ServerId, expected: Option<LogIndex>) -> Result<LogIndex, ClusterError> {
+        self.inner.demote_voter(id, expected).await
+    }
+
+    async fn remove_server(
+        &self,
+        id: ServerId,
+        expected: Option<LogIndex>,
+    ) -> Result<LogIndex, ClusterError> {
+        self.inner.remove_server(id, expected).await
+    }
+
+    async fn transfer_leadership(&self, to: ServerId) -> Result<(), ClusterError> {
+        self.inner.transfer_leadership(to).await
+    }
 }
 
 #[tokio::test(start_paused = true)]

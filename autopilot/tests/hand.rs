@@ -353,6 +353,10 @@ async fn servers_removed_as_dead_are_told_too_also_by_the_next_leader() {
     let AddServerError::Removed { tombstone } = error else { panic!("{error}") };
     assert_eq!((tombstone.by, tombstone.why.code()), (Actor::AUTOPILOT, "failed"));
     assert_eq!(next.hand().cordoned.len(), 1, "orders stand across leaders");
+    let told = application.events();
+    let taken = told.iter().rfind(|event| event.what == EventKind::LedgerTaken).expect("it was taken over");
+    assert_eq!((taken.reason.code(), taken.term), ("ledger-taken", Term(2)));
+    assert!(taken.reason.to_string().starts_with("an earlier leader left its history"), "{}", taken.reason);
     next.stop().await;
 }
 

@@ -20,9 +20,57 @@ pub(super) struct Sample {
     pub(super) at: Option<Time>,
 }
 
-/// What a healthy log must be close to: the end of the leader's, as measured in this round. `None` without that, and
-/// while the leader's log is empty.
-pub(super) fn yardstick(inputs: &Inputs) -> Option<EntryId> {
+/// What every server is judged by in one round, worked out once.
+pub(super) struct Yardstick<'a> {
+    inputs: &'a Inputs,
+    policy: &'a HealthPolicy,
+    /// What a healthy log must be close to.
+    pub(super) leader: Option<EntryId>,
+    limits: Limits,
+    /// The limits for those who were unhealthy, and must do better.
+    recovery: Limits,
+    /// Looks in quicker succession are one measurement.
+    apart: Duration,
+    /// Which of the remembered measurements count.
+    mask: u32,
+}
+
+/// How far a server may be from the leader.
+#[derive(Clone, Copy)]
+struct Limits {
+    last_contact: Duration,
+    behind: u64,
+}
+
+impl Limits {
+    /// A part of the configured limits, in percent.
+    fn of(config: &Config, percent: u32) -> Self {
+        let behind = u128::from(config.max_trailing_logs) * u128::from(percent) / 100;
+        Self {
+            last_contact: config.last_contact_threshold.saturating_mul(percent) / 100,
+            behind: u64::try_from(behind).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl<'a> Yardstick<'a> {
+    pub(super) fn new(inputs: &'a Inputs, config: &'a Config) -> Self {
+        let policy = &config.health;
+        Self {
+            inputs,
+            policy,
+            leader: leader_log(inputs),
+            limits: Limits::of(config, 100),
+            recovery: Limits::of(config, policy.recovery_percent),
+            // A measurement may be three update intervals old, so this is half an interval.
+            apart: inputs.stats_age_max / 6,
+            mask: u32::MAX >> (32 - policy.samples.clamp(1, 32)),
+        }
+    }
+}
+
+/// The end of the leader's log, as measured in this round. `None` without that, and while that log is empty.
+fn leader_log(inputs: &Inputs) -> Option<EntryId> {
     let view = &inputs.view;
     let last = if view.is_leader {
         view.last
@@ -57,39 +105,31 @@ pub(super) fn sample(
     Sample { stats, at }
 }
 
-/// Judges one server. `seen` is what was seen of it before, and is brought up to date; `before` tells whether anything
-/// was.
+/// Judges one server, into `health`. `seen` is what was seen of it before, and is brought up to date; `before` tells
+/// whether anything was.
 pub(super) fn judge(
-    inputs: &Inputs,
-    config: &Config,
-    leader: Option<EntryId>,
+    by: &Yardstick<'_>,
     status: NodeStatus,
     sample: &Sample,
     seen: &mut ServerMemory,
     before: bool,
-) -> ServerHealth {
-    let now = inputs.now;
-    let policy = &config.health;
+    health: &mut ServerHealth,
+) {
+    let (now, policy) = (by.inputs.now, by.policy);
     let was_healthy = before.then_some(seen.healthy);
-    let mut reasons = told(inputs, leader, status, sample);
-    // An unhealthy server that was measured must do better than a healthy one.
-    let percent = if was_healthy == Some(false) { policy.recovery_percent } else { 100 };
-    let broken = match reasons.last() {
-        Some(HealthReason::NoStats { .. }) => Vec::new(),
-        _ => {
-            let broken = measured(config, leader, &sample.stats, percent);
-            note_sample(seen, policy, inputs, !broken.is_empty());
-            broken
-        }
-    };
-    let mut doubts = Vec::new();
-    if let Some(reason) = outvoted(seen, policy, was_healthy, broken.is_empty()) {
-        reasons.extend(reason);
-        reasons.extend(broken);
-    } else if reasons.is_empty() {
-        doubts = broken;
-    } else {
-        reasons.extend(broken);
+    let ServerHealth { reasons, doubts, .. } = health;
+    told(by, status, sample, reasons);
+    doubts.clear();
+    if !matches!(reasons.last(), Some(HealthReason::NoStats { .. })) {
+        let limits = if was_healthy == Some(false) { by.recovery } else { by.limits };
+        measured(by.leader, limits, &sample.stats, doubts);
+        note_sample(by, seen, !doubts.is_empty());
+    }
+    let outvoted = outvoted(seen, policy, was_healthy, doubts.is_empty());
+    // Beside another reason there is no doubt left.
+    if outvoted.is_some() || !reasons.is_empty() {
+        reasons.extend(outvoted.flatten());
+        reasons.append(doubts);
     }
     let healthy = reasons.is_empty();
     let sticks = was_healthy.is_some() && mutated(Mutant::StableSinceSticks);
@@ -103,39 +143,32 @@ pub(super) fn judge(
     flaps::update(seen, policy, now, turned_bad);
     seen.healthy = healthy;
     seen.proven |= healthy;
-    ServerHealth { healthy, stable_since: seen.since, reasons, doubts }
+    (health.healthy, health.stable_since) = (healthy, seen.since);
 }
 
 /// What counts at once: without a leader, by the word of the application, or without a measurement.
-fn told(inputs: &Inputs, leader: Option<EntryId>, status: NodeStatus, sample: &Sample) -> Vec<HealthReason> {
-    let mut reasons = Vec::new();
-    if leader.is_none() {
+fn told(by: &Yardstick<'_>, status: NodeStatus, sample: &Sample, reasons: &mut Vec<HealthReason>) {
+    reasons.clear();
+    if by.leader.is_none() {
         reasons.push(HealthReason::NoLeader);
     }
     let taken_for_alive = status == NodeStatus::Unknown && mutated(Mutant::UnknownIsAlive);
     if status != NodeStatus::Alive && !taken_for_alive {
         reasons.push(HealthReason::NotAlive { status });
     }
-    let limit = inputs.stats_age_max;
-    match sample.at.map(|at| inputs.now.since(at)) {
+    let limit = by.inputs.stats_age_max;
+    match sample.at.map(|at| by.inputs.now.since(at)) {
         None => reasons.push(HealthReason::NoStats { age: None, limit }),
         Some(age) if age > limit && !mutated(Mutant::OldStatsKept) => {
             reasons.push(HealthReason::NoStats { age: Some(age), limit });
         }
         Some(_) => {}
     }
-    reasons
 }
 
-/// The rules that this measurement breaks, with a part of the limits in percent.
-fn measured(
-    config: &Config,
-    leader: Option<EntryId>,
-    stats: &ServerStats,
-    percent: u32,
-) -> Vec<HealthReason> {
-    let mut reasons = Vec::new();
-    let limit = config.last_contact_threshold.saturating_mul(percent) / 100;
+/// The rules that this measurement breaks.
+fn measured(leader: Option<EntryId>, limits: Limits, stats: &ServerStats, reasons: &mut Vec<HealthReason>) {
+    let limit = limits.last_contact;
     match stats.last_contact {
         None => reasons.push(HealthReason::NoContact),
         Some(last_contact) if last_contact > limit && !mutated(Mutant::ContactIgnored) => {
@@ -143,36 +176,28 @@ fn measured(
         }
         Some(_) => {}
     }
-    let Some(leader) = leader else { return reasons };
+    let Some(leader) = leader else { return };
     if stats.last_term != leader.term {
         reasons.push(HealthReason::LastTerm { term: stats.last_term, leader: leader.term });
     }
     let behind = leader.index.ahead_of(stats.last_index);
-    let limit = part(config.max_trailing_logs, percent);
+    let limit = limits.behind;
     if behind > limit && !mutated(Mutant::TrailingLogsIgnored) {
         reasons.push(HealthReason::TrailingLogs { behind, limit });
     }
-    reasons
-}
-
-fn part(limit: u64, percent: u32) -> u64 {
-    let part = u128::from(limit) * u128::from(percent) / 100;
-    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// Remembers whether this measurement was good. Looks in quick succession count as one: the newest of them.
-fn note_sample(seen: &mut ServerMemory, policy: &HealthPolicy, inputs: &Inputs, bad: bool) {
-    // A measurement may be three update intervals old, so this is half an interval.
-    let apart = inputs.stats_age_max / 6;
-    let quick = seen.sampled_at.is_some_and(|at| inputs.now.since(at) < apart);
+fn note_sample(by: &Yardstick<'_>, seen: &mut ServerMemory, bad: bool) {
+    let now = by.inputs.now;
+    let quick = seen.sampled_at.is_some_and(|at| now.since(at) < by.apart);
     if quick {
         seen.samples &= !1;
     } else {
         seen.samples <<= 1;
-        seen.sampled_at = Some(inputs.now);
+        seen.sampled_at = Some(now);
     }
-    let mask = u32::MAX >> (32 - policy.samples.clamp(1, 32));
-    seen.samples = (seen.samples | u32::from(bad)) & mask;
+    seen.samples = (seen.samples | u32::from(bad)) & by.mask;
 }
 
 /// Whether the last measurements make the server unhealthy, and what is to be said if the newest is good.
@@ -199,13 +224,13 @@ fn outvoted(
 /// Until when the server counts as joining: a member without a vote that was never seen healthy, as long as entries
 /// arrive, or a snapshot is on its way and it answers.
 pub(super) fn joining_until(
-    inputs: &Inputs,
-    policy: &HealthPolicy,
+    by: &Yardstick<'_>,
     id: &ServerId,
     votes: bool,
     before: Option<LogIndex>,
     seen: &mut ServerMemory,
 ) -> Option<Time> {
+    let Yardstick { inputs, policy, .. } = by;
     if votes || seen.proven || policy.joining.is_zero() {
         return None;
     }

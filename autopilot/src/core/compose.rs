@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 
-use raft_types::{EntryId, Server, ServerId, Suffrage, Time};
+use raft_types::{Server, ServerId, Suffrage, Time};
 
 use super::inputs::{Inputs, News, Spare};
 use super::mutant::{Mutant, mutated};
 use super::policy::Policy;
-use super::{assess, flaps, floor, news, suspend, tolerance};
+use super::tolerance::Standing;
+use super::{assess, flaps, floor, news, suspend};
 use crate::model::{
     Config, KnownServer, Memory, Metadata, NodeStatus, NodeType, RaftState, ServerMemory, ServerState,
     ServerStats, Severity, State, same_text, server_order, share,
@@ -20,17 +21,18 @@ pub(super) fn state(
     inputs: &Inputs,
     config: &Config,
     policy: &mut Policy<'_>,
-    spare: Spare,
+    spare: &mut Spare,
 ) -> (State, BTreeMap<ServerId, ServerMemory>, Tally) {
     let view = &inputs.view;
-    let members = in_order(view.configuration.servers(), &spare.state.servers);
-    let mut servers = same_keys(spare.state.servers, &members, ServerState::blank);
-    let mut remembered = same_keys(spare.memory.servers, &members, |_| ServerMemory::default());
+    let (state, memory) = (std::mem::take(&mut spare.state), std::mem::take(&mut spare.memory));
+    let members = in_order(view.configuration.servers(), &state.servers, &mut spare.order);
+    let mut servers = same_keys(state.servers, &members, ServerState::blank);
+    let mut remembered = same_keys(memory.servers, &members, |_| ServerMemory::default());
     let mut filler = Filler {
         inputs,
         config,
         first_state_at: inputs.memory.first_state_at.unwrap_or(inputs.now),
-        leader_log: assess::yardstick(inputs),
+        yardstick: assess::Yardstick::new(inputs, config),
         sources: Sources::new(inputs),
     };
     // Found once, for to compare an id with each is to read them all.
@@ -49,7 +51,7 @@ pub(super) fn state(
         first_state_at: filler.first_state_at,
         term: view.term,
         leader: view.leader.clone().filter(|leader| servers.contains_key(leader)),
-        last: filler.leader_log.unwrap_or_default(),
+        last: filler.yardstick.leader.unwrap_or_default(),
         configuration_index: view.configuration_index,
         configuration_committed: view.configuration_committed,
         server_stabilization_time: config.server_stabilization_time,
@@ -64,20 +66,35 @@ pub(super) fn state(
 }
 
 /// By id. Of a server that is named twice, as a decoded configuration may, the last entry counts.
-fn in_order<'a>(servers: &'a [Server], spare: &BTreeMap<ServerId, ServerState>) -> Vec<&'a Server> {
-    let mut members: Vec<&Server> = servers.iter().collect();
-    if spare.len() == servers.len() && spare.keys().zip(servers).all(|(id, s)| same_id(id, &s.id)) {
+///
+/// `order` is how an earlier round sorted them. Where the members are those of the spare map, it is right, and nothing has
+/// to be sorted, nor an id to be read.
+fn in_order<'a>(
+    servers: &'a [Server],
+    spare: &BTreeMap<ServerId, ServerState>,
+    order: &mut Vec<usize>,
+) -> Vec<&'a Server> {
+    let mut members = Vec::with_capacity(servers.len());
+    members.extend(order.iter().filter_map(|at| servers.get(*at)));
+    if members.len() == servers.len() && are_keys(&members, spare) {
         return members;
     }
-    members.sort_by(|a, b| a.id.cmp(&b.id));
-    members.dedup_by(|next, kept| {
-        let same = next.id == kept.id;
+    *order = (0..servers.len()).collect();
+    order.sort_by(|a, b| servers[*a].id.cmp(&servers[*b].id));
+    order.dedup_by(|next, kept| {
+        let same = servers[*next].id == servers[*kept].id;
         if same {
             *kept = *next;
         }
         same
     });
+    members.clear();
+    members.extend(order.iter().map(|at| &servers[*at]));
     members
+}
+
+fn are_keys<T>(members: &[&Server], map: &BTreeMap<ServerId, T>) -> bool {
+    map.len() == members.len() && map.keys().zip(members).all(|(id, member)| same_id(id, &member.id))
 }
 
 /// The map itself if its keys are these members, and else a new one.
@@ -86,7 +103,7 @@ fn same_keys<T>(
     members: &[&Server],
     blank: impl Fn(&Server) -> T,
 ) -> BTreeMap<ServerId, T> {
-    if spare.len() == members.len() && spare.keys().zip(members).all(|(id, m)| same_id(id, &m.id)) {
+    if are_keys(members, &spare) {
         return spare;
     }
     members.iter().map(|member| (member.id.clone(), blank(member))).collect()
@@ -140,7 +157,7 @@ struct Filler<'a> {
     inputs: &'a Inputs,
     config: &'a Config,
     first_state_at: Time,
-    leader_log: Option<EntryId>,
+    yardstick: assess::Yardstick<'a>,
     sources: Sources<'a>,
 }
 
@@ -160,8 +177,8 @@ impl Filler<'_> {
         server: &mut ServerState,
         seen: &mut ServerMemory,
     ) -> Option<bool> {
-        let Self { inputs, config, first_state_at, leader_log, .. } = *self;
         let (known, measured, before) = self.sources.of(&member.id);
+        let Self { inputs, config, first_state_at, yardstick, .. } = self;
         match before {
             Some(before) => seen.copy_from(before),
             None => *seen = ServerMemory::default(),
@@ -169,8 +186,7 @@ impl Filler<'_> {
         // A member that the application does not know has left as far as it is concerned.
         let node_status = known.map_or(NodeStatus::Left, |server| server.node_status);
         let sample = assess::sample(inputs, role.is_me, measured, before);
-        server.health =
-            assess::judge(inputs, config, leader_log, node_status, &sample, seen, before.is_some());
+        assess::judge(yardstick, node_status, &sample, seen, before.is_some(), &mut server.health);
         (seen.stats, seen.stats_at) = (sample.stats, sample.at);
         match known {
             Some(known) => {
@@ -194,15 +210,17 @@ impl Filler<'_> {
         };
         let policy = &config.health;
         let arrived_before = before.map(|before| before.stats.last_index);
-        server.joining_until = assess::joining_until(inputs, policy, &member.id, votes, arrived_before, seen);
+        server.joining_until = assess::joining_until(yardstick, &member.id, votes, arrived_before, seen);
         let required = config.server_stabilization_time;
-        server.stable_at = assess::stable_at(seen, policy, votes, first_state_at, required);
+        server.stable_at = assess::stable_at(seen, policy, votes, *first_state_at, required);
         (server.flapping_until, server.flaps) = (flaps::until(seen, policy), seen.flaps);
         (server.known, server.node_status, server.suffrage) = (known.is_some(), node_status, member.suffrage);
         (server.stats, server.stats_at) = (sample.stats, sample.at);
         // What depends on the promoter and on decisions comes later.
         (server.node_type, server.blocked_by) = (NodeType::VOTER, None);
-        server.details.clear();
+        if !server.details.is_empty() {
+            server.details.clear();
+        }
         before.map(|before| before.healthy)
     }
 }
@@ -260,10 +278,13 @@ fn summarise(state: &mut State, tally: &Tally) {
 
 /// What the promoter adds. It sees the state without its own additions, whatever the order of the servers.
 fn describe(inputs: &Inputs, state: &mut State, policy: &mut Policy<'_>) {
+    let mut standing = Standing::default();
     let mut added = Vec::new();
     for (at, server) in state.servers.values().enumerate() {
         let (node_type, details) = (policy.node_type(server, state), policy.server_details(server, state));
-        if node_type != NodeType::VOTER || !details.is_empty() {
+        if node_type == server.node_type && details.is_empty() {
+            standing.count(inputs, server, policy);
+        } else {
             added.push((at, node_type, details));
         }
     }
@@ -272,11 +293,12 @@ fn describe(inputs: &Inputs, state: &mut State, policy: &mut Policy<'_>) {
     for (at, server) in state.servers.values_mut().enumerate().take(last) {
         if let Some((_, node_type, details)) = added.next_if(|(next, ..)| *next == at) {
             (server.node_type, server.details) = (node_type, details);
+            standing.count(inputs, server, policy);
         }
     }
     state.details = policy.state_details(state);
-    let (standbys, domains) = tolerance::judge(inputs, state, policy);
-    state.domain_tolerance = domains;
+    let standbys = standing.standbys;
+    state.domain_tolerance = standing.by_domain(state);
     state.optimistic_failure_tolerance = policy.optimistic_failure_tolerance(state).unwrap_or_else(|| {
         // Without a quorum nobody can be promoted any more.
         let working = state.healthy_voters_count() >= state.quorum;

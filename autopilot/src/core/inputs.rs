@@ -114,12 +114,14 @@ pub struct News {
     pub reason: Reason,
 }
 
-/// What an earlier round left behind and nobody needs any more. It is filled again instead of allocated; what it says is
-/// not looked at.
+/// What earlier rounds left behind and nobody needs any more. It is filled again instead of allocated; what it says is
+/// not looked at. A round uses it up: whoever wants the next one to be as cheap puts something in again.
 #[derive(Clone, Debug, Default)]
 pub struct Spare {
     /// A state, of any round.
     pub state: State,
     /// A memory, of any round.
     pub memory: Memory,
+    /// Where in the configuration the members stand, by id.
+    pub(super) order: Vec<usize>,
 }

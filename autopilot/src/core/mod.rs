@@ -56,15 +56,25 @@ impl Round {
     /// A promoter that panics is reported in the plan, and its wishes count as none.
     #[must_use]
     pub fn run(inputs: &Inputs, promoter: &dyn Promoter) -> Self {
-        Self::run_with(inputs, promoter, Spare::default())
+        Self::run_with(inputs, promoter, &mut Spare::default())
     }
 
     /// The same, into the memory of what an earlier round left behind and nobody needs any more. Where the members are
     /// the same ones, nothing is allocated for those about whom nothing is to be said.
     #[must_use]
-    pub fn run_with(inputs: &Inputs, promoter: &dyn Promoter, spare: Spare) -> Self {
+    pub fn run_with(inputs: &Inputs, promoter: &dyn Promoter, spare: &mut Spare) -> Self {
+        Self::run_by(inputs, Policy::new(promoter), spare)
+    }
+
+    /// A round while the promoter of this name does not answer, and why: everybody is judged, nobody gets a vote by its
+    /// wish, and nobody is removed, since it may have wanted to keep all.
+    #[must_use]
+    pub fn run_without(inputs: &Inputs, promoter: &str, fault: &str, spare: &mut Spare) -> Self {
+        Self::run_by(inputs, Policy::absent(promoter, fault), spare)
+    }
+
+    fn run_by(inputs: &Inputs, mut policy: Policy<'_>, spare: &mut Spare) -> Self {
         let config = inputs.config.clone().unwrap_or_default();
-        let mut policy = Policy::new(promoter);
         let (mut state, servers, tally) = compose::state(inputs, &config, &mut policy, spare);
         let mut memory = compose::memory(inputs, &state, servers);
         memory.suspended = suspend::judge(inputs, &config, &state, &tally);

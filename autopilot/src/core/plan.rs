@@ -39,7 +39,7 @@ pub(super) fn plan(
         decisions: Vec::new(),
     };
     if let (Some(reason), Some(leader)) = (policy.fault(), &state.leader) {
-        // A panic is about no server in particular; the leader is the one that runs the promoter.
+        // A fault is about no server in particular; the leader is the one that runs the promoter.
         let (server, action) = (leader.clone(), Action::Promote);
         plan.decisions.push(Decision { server, action, verdict: Verdict::Refused, reason });
     }
@@ -159,6 +159,9 @@ fn blocked_by(
     let without_time = |reason| Some(BlockedBy { reason, earliest: None });
     if server.raft_state == RaftState::Staging {
         return without_time(Reason::IsStaging);
+    }
+    if let Some(absence) = policy.absence() {
+        return without_time(absence);
     }
     if !policy.may_vote(server) {
         let (promoter, node_type) = (policy.name().clone(), server.node_type.clone());

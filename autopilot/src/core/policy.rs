@@ -1,4 +1,5 @@
-//! The promoter behind a guard: a panic is caught and reported, and the default answer stands in.
+//! The promoter behind a guard: a panic is caught and reported, and the default answer stands in. The same for one that
+//! gives no answer at all.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,24 +11,35 @@ use crate::model::{NodeType, Reason, ServerState, State};
 use crate::promoter::{Changes, DeadServers, Promoter, PromoterInput};
 
 pub(super) struct Policy<'a> {
-    promoter: &'a dyn Promoter,
+    /// `None` where it does not answer.
+    promoter: Option<&'a dyn Promoter>,
     name: Arc<str>,
-    /// The first panic of the round.
+    /// The first panic of the round, or why it does not answer.
     fault: Option<String>,
 }
 
 impl<'a> Policy<'a> {
     pub(super) fn new(promoter: &'a dyn Promoter) -> Self {
-        let mut policy = Self { promoter, name: Arc::from("unnamed"), fault: None };
+        let mut policy = Self { promoter: Some(promoter), name: Arc::from("unnamed"), fault: None };
         policy.name = policy.ask(|promoter| Arc::from(promoter.name())).unwrap_or_default();
         policy
+    }
+
+    /// In the place of a promoter that does not answer.
+    pub(super) fn absent(name: &str, fault: &str) -> Self {
+        Self { promoter: None, name: Arc::from(name), fault: Some(fault.to_owned()) }
+    }
+
+    /// What is to be said of a promoter that does not answer, if it does not.
+    pub(super) fn absence(&self) -> Option<Reason> {
+        self.fault().filter(|_| self.promoter.is_none())
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// What is to be said about a panic, if there was one.
+    /// What is to be said about a panic or a missing answer, if there was one.
     pub(super) fn fault(&self) -> Option<Reason> {
         self.fault.as_ref().map(|fault| self.wrong(fault.clone()))
     }
@@ -41,7 +53,7 @@ impl<'a> Policy<'a> {
         self.ask(|promoter| promoter.changes(input)).unwrap_or_default()
     }
 
-    /// A promoter that panics here gives nobody a vote.
+    /// A promoter that does not say so gives nobody a vote.
     pub(super) fn may_vote(&mut self, server: &ServerState) -> bool {
         self.ask(|promoter| promoter.may_vote(server)).unwrap_or(false)
     }
@@ -50,7 +62,7 @@ impl<'a> Policy<'a> {
         self.ask(|promoter| promoter.node_type(server, state)).unwrap_or_default()
     }
 
-    /// `None` when the promoter panicked: then nothing may be removed, since it may have wanted to keep all.
+    /// `None` when the promoter did not say: then nothing may be removed, since it may have wanted to keep all.
     pub(super) fn keep_failed(
         &mut self,
         input: &PromoterInput<'_>,
@@ -76,8 +88,9 @@ impl<'a> Policy<'a> {
     }
 
     fn ask<T>(&mut self, question: impl FnOnce(&dyn Promoter) -> T) -> Option<T> {
+        let promoter = self.promoter?;
         // A promoter is pure, so nothing half-changed can be seen after its panic.
-        match catch_unwind(AssertUnwindSafe(|| question(self.promoter))) {
+        match catch_unwind(AssertUnwindSafe(|| question(promoter))) {
             Ok(answer) => Some(answer),
             Err(panic) => {
                 let text = panic

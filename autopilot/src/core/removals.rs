@@ -83,7 +83,7 @@ fn refused(server: &ServerId, reason: Reason) -> Removal {
 struct General {
     doubt: Option<Reason>,
     switched_off: bool,
-    /// `None` when the promoter panicked.
+    /// `None` when the promoter did not say.
     keep: Option<BTreeMap<ServerId, String>>,
 }
 
@@ -143,7 +143,7 @@ fn may_go(
         return Err(Reason::CleanupDisabled);
     }
     let Some(keep) = &general.keep else {
-        return Err(policy.wrong("it panicked when asked whom to keep"));
+        return Err(policy.wrong("it did not say whom to keep"));
     };
     if let Some(text) = keep.get(&server.id) {
         return Err(Reason::KeptByPolicy { promoter: policy.name().clone(), text: text.clone() });

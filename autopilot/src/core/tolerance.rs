@@ -5,54 +5,54 @@ use std::collections::BTreeMap;
 use super::inputs::Inputs;
 use super::orders;
 use super::policy::Policy;
-use crate::model::{DomainState, DomainTolerance, State};
+use crate::model::{DomainState, DomainTolerance, ServerState, State};
 
-/// How many members stand by, and the tolerance by domain; `None` where no member is in one.
-pub(super) fn judge(
-    inputs: &Inputs,
-    state: &State,
-    policy: &mut Policy<'_>,
-) -> (usize, Option<DomainTolerance>) {
-    let mut domains: BTreeMap<String, DomainState> = BTreeMap::new();
-    let (mut alone, mut standbys) = (0, 0);
-    for server in state.servers.values() {
+/// Who stands where, counted one member after the other.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// How many members stand by.
+    pub(super) standbys: usize,
+    domains: BTreeMap<String, DomainState>,
+    /// Healthy voters in no domain.
+    alone: usize,
+}
+
+impl Standing {
+    pub(super) fn count(&mut self, inputs: &Inputs, server: &ServerState, policy: &mut Policy<'_>) {
         let stands_by = !server.is_voter()
             && server.health.healthy
             && orders::held_back(inputs, &server.id).is_none()
             && policy.may_vote(server);
-        standbys += usize::from(stands_by);
+        self.standbys += usize::from(stands_by);
         let Some(name) = policy.failure_domain(server) else {
-            alone += usize::from(server.is_healthy_voter());
-            continue;
+            self.alone += usize::from(server.is_healthy_voter());
+            return;
         };
-        let domain = domains.entry(name).or_default();
+        let domain = self.domains.entry(name).or_default();
         domain.voters += usize::from(server.is_voter());
         domain.healthy_voters += usize::from(server.is_healthy_voter());
         domain.standbys += usize::from(stands_by);
     }
-    (standbys, by_domain(state, domains, alone))
-}
 
-fn by_domain(
-    state: &State,
-    mut domains: BTreeMap<String, DomainState>,
-    alone: usize,
-) -> Option<DomainTolerance> {
-    if domains.is_empty() {
-        return None;
+    /// The tolerance by domain; `None` where no member is in one.
+    pub(super) fn by_domain(self, state: &State) -> Option<DomainTolerance> {
+        let Self { mut domains, alone, .. } = self;
+        if domains.is_empty() {
+            return None;
+        }
+        let healthy = state.healthy_voters_count();
+        for domain in domains.values_mut() {
+            domain.expendable = healthy - domain.healthy_voters >= state.quorum;
+        }
+        // Only a domain with healthy voters can take any away.
+        let mut sizes: Vec<usize> = domains.values().map(|domain| domain.healthy_voters).collect();
+        sizes.extend(std::iter::repeat_n(1, alone));
+        sizes.retain(|size| *size > 0);
+        sizes.sort_unstable();
+        let best = lost(healthy, state.quorum, sizes.iter());
+        let worst = lost(healthy, state.quorum, sizes.iter().rev());
+        Some(DomainTolerance { worst, best, domains })
     }
-    let healthy = state.healthy_voters_count();
-    for domain in domains.values_mut() {
-        domain.expendable = healthy - domain.healthy_voters >= state.quorum;
-    }
-    // Only a domain with healthy voters can take any away.
-    let mut sizes: Vec<usize> = domains.values().map(|domain| domain.healthy_voters).collect();
-    sizes.extend(std::iter::repeat_n(1, alone));
-    sizes.retain(|size| *size > 0);
-    sizes.sort_unstable();
-    let best = lost(healthy, state.quorum, sizes.iter());
-    let worst = lost(healthy, state.quorum, sizes.iter().rev());
-    Some(DomainTolerance { worst, best, domains })
 }
 
 /// How many of the groups may go, in this order, while a quorum stays.

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::gather::Ports;
+use super::gather::{Lines, Ports};
 use super::handle::{Autopilot, Shared};
 use super::task::{Published, Shown, Task};
 use crate::model::Actor;
@@ -28,7 +28,7 @@ pub struct Intervals {
     /// How often members may be changed. Default: 10 s. After a performed step the next one may follow at the next
     /// update, so that work of several steps does not take this long for each.
     pub reconcile: Duration,
-    /// How long one question to the engine or the application may take. Default: half of `update`.
+    /// How long one question to the engine, the application or the promoter may take. Default: half of `update`.
     pub query: Duration,
     /// How long one change of members may take. Default: 5 s. After that its outcome counts as unknown.
     pub change: Duration,
@@ -153,9 +153,11 @@ impl Builder {
         let ports = Ports {
             cluster: self.cluster.clone(),
             application: self.application.clone(),
+            promoter: self.promoter.clone(),
             intervals: self.intervals.at_least_min(),
+            lines: Lines::default(),
         };
-        Task::new(ports, self.promoter.clone(), shared.clone(), received, published).launch().await;
+        Task::new(ports, shared.clone(), received, published).launch().await;
         Autopilot { shared, by: Actor::REQUESTER }
     }
 }

@@ -22,6 +22,12 @@ pub enum RequestError {
     /// The engine failed. [`ClusterError::may_have_changed`] tells about changes.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The promoter panicked or did not answer in time. Nothing was changed; a retry is safe, and of use once it answers.
+    #[error("the promoter gave no answer: {fault}")]
+    Promoter {
+        /// What went wrong.
+        fault: String,
+    },
 }
 
 /// Why a server was not added.

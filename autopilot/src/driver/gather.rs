@@ -1,77 +1,70 @@
-//! Asks the engine and the application, each with a deadline and in a task of its own.
+//! Asks the engine, the application and the promoter, each with a deadline and apart from this task.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use raft_types::{LogIndex, ServerId, Time};
-use tokio_util::task::AbortOnDropHandle;
 
+use super::apart::{CallError, Line};
 use super::builder::Intervals;
 use crate::core::{KnownServers, Run, expected};
 use crate::model::{
-    ClusterView, Config, Event, KnownServer, Ledger, NodeStatus, ServerStats, State, Step, Witnesses,
+    Capabilities, ClusterView, Config, Event, KnownServer, Ledger, NodeStatus, ServerStats, State, Step,
+    Witnesses,
 };
 use crate::ports::{ApplicationIntegration, Cluster, ClusterError, StoredLedger};
-
-/// Why a call gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CallError {
-    /// The deadline passed.
-    TimedOut(Duration),
-    /// The implementation panicked.
-    Panicked(String),
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut(after) => write!(f, "no answer within {}", humantime::format_duration(*after)),
-            Self::Panicked(text) => write!(f, "panicked: {text}"),
-        }
-    }
-}
-
-/// Runs a call in a task of its own, so that neither a panic nor a missing await point reaches the caller. Dropping
-/// the future drops the call.
-async fn call<T: Send + 'static>(
-    deadline: Duration,
-    future: impl Future<Output = T> + Send + 'static,
-) -> Result<T, CallError> {
-    let task = AbortOnDropHandle::new(tokio::spawn(future));
-    match tokio::time::timeout(deadline, task).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(CallError::Panicked(error.to_string())),
-        Err(_) => Err(CallError::TimedOut(deadline)),
-    }
-}
+use crate::promoter::Promoter;
 
 /// The two sides that are asked, and how long they may take.
 pub(super) struct Ports {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) application: Arc<dyn ApplicationIntegration>,
+    pub(super) promoter: Arc<dyn Promoter>,
     pub(super) intervals: Intervals,
+    pub(super) lines: Lines,
+}
+
+/// The kinds of calls.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    view: Line,
+    change: Line,
+    config: Line,
+    known: Line,
+    fetch: Line,
+    witnesses: Line,
+    load: Line,
+    store: Line,
+    state: Line,
+    events: Line,
+    forget: Line,
+    promoter: Line,
 }
 
 /// What was gathered for one round, beside what the application told the run.
 pub(super) struct Gathered {
     pub(super) view: ClusterView,
+    pub(super) capabilities: Capabilities,
     pub(super) fetched: Option<BTreeMap<ServerId, ServerStats>>,
     pub(super) witnesses: BTreeMap<ServerId, Witnesses>,
 }
 
 impl Ports {
     pub(super) async fn view(&self) -> Result<ClusterView, ClusterError> {
+        self.engine().await.map(|(view, _)| view)
+    }
+
+    /// What the engine shows, and what it can do.
+    async fn engine(&self) -> Result<(ClusterView, Capabilities), ClusterError> {
         let cluster = self.cluster.clone();
-        call(self.intervals.query, async move { cluster.view().await })
-            .await
-            .unwrap_or_else(|error| Err(ClusterError::Unavailable { reason: error.to_string() }))
+        let shown = async move { Ok((cluster.view().await?, cluster.capabilities())) };
+        let answer = self.lines.view.call(self.intervals.query, shown);
+        answer.await.unwrap_or_else(|error| Err(ClusterError::Unavailable { reason: error.to_string() }))
     }
 
     pub(super) async fn gather(&self, now: Time, run: &mut Run) -> Result<Gathered, ClusterError> {
-        let (view, config, known) = tokio::join!(self.view(), self.config(), self.known());
-        let view = view?;
+        let (engine, config, known) = tokio::join!(self.engine(), self.config(), self.known());
+        let (view, capabilities) = engine?;
         if let Err(error) = &known {
             tracing::warn!(%error, "the application did not say which servers it knows");
         }
@@ -79,7 +72,7 @@ impl Ports {
         let asked = run.config().is_some_and(|config| config.health.witnesses > 0);
         let known = run.known();
         let (fetched, witnesses) = tokio::join!(self.fetch(known), self.witnesses(asked, &view, known));
-        Ok(Gathered { view, fetched, witnesses })
+        Ok(Gathered { view, capabilities, fetched, witnesses })
     }
 
     /// What others say about the members that the application does not call alive.
@@ -98,7 +91,10 @@ impl Ports {
             return BTreeMap::new();
         }
         let application = self.application.clone();
-        let answer = call(self.intervals.query, async move { application.witnesses(&silent).await });
+        let answer = self
+            .lines
+            .witnesses
+            .call(self.intervals.query, async move { application.witnesses(&silent).await });
         answer.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the application asked no other servers");
             BTreeMap::new()
@@ -107,7 +103,8 @@ impl Ports {
 
     pub(super) async fn load_ledger(&self) -> Option<StoredLedger> {
         let application = self.application.clone();
-        let answer = call(self.intervals.query, async move { application.load_ledger().await });
+        let answer =
+            self.lines.load.call(self.intervals.query, async move { application.load_ledger().await });
         answer.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the application gave no ledger");
             None
@@ -116,7 +113,10 @@ impl Ports {
 
     pub(super) async fn store_ledger(&self, ledger: Arc<Ledger>) {
         let application = self.application.clone();
-        let told = call(self.intervals.query, async move { application.store_ledger(&ledger).await });
+        let told = self
+            .lines
+            .store
+            .call(self.intervals.query, async move { application.store_ledger(&ledger).await });
         if let Err(error) = told.await {
             tracing::warn!(%error, "the application did not take the ledger");
         }
@@ -125,7 +125,7 @@ impl Ports {
     /// `None` when there is no new answer and the last one stands.
     async fn config(&self) -> Option<Option<Config>> {
         let application = self.application.clone();
-        match call(self.intervals.query, async move { application.config().await }).await {
+        match self.lines.config.call(self.intervals.query, async move { application.config().await }).await {
             Ok(Some(config)) => match config.validate() {
                 Ok(()) => Some(Some(config)),
                 Err(error) => {
@@ -143,7 +143,7 @@ impl Ports {
 
     async fn known(&self) -> Result<Vec<KnownServer>, String> {
         let application = self.application.clone();
-        let answer = call(self.intervals.query, async move {
+        let answer = self.lines.known.call(self.intervals.query, async move {
             application.known_servers().await.map_err(|error| error.to_string())
         });
         answer.await.unwrap_or_else(|error| Err(error.to_string()))
@@ -154,8 +154,10 @@ impl Ports {
         let there = |server: &&KnownServer| server.node_status != NodeStatus::Left;
         let servers: Vec<KnownServer> = known.servers.values().filter(there).cloned().collect();
         let application = self.application.clone();
-        let answer =
-            call(self.intervals.query, async move { application.fetch_server_stats(&servers).await });
+        let answer = self
+            .lines
+            .fetch
+            .call(self.intervals.query, async move { application.fetch_server_stats(&servers).await });
         answer.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the application measured nobody");
             Some(BTreeMap::new())
@@ -165,10 +167,13 @@ impl Ports {
     /// Tells of a new state and of what happened, both within one deadline.
     pub(super) async fn notify(&self, state: Arc<State>, events: Vec<Event>) {
         let application = self.application.clone();
-        let told = call(self.intervals.query, async move { application.notify_state(&state).await });
+        let told = self
+            .lines
+            .state
+            .call(self.intervals.query, async move { application.notify_state(&state).await });
         let application = self.application.clone();
         let quiet = events.is_empty();
-        let noticed = call(self.intervals.query, async move {
+        let noticed = self.lines.events.call(self.intervals.query, async move {
             if !quiet {
                 application.notify_events(&events).await;
             }
@@ -185,7 +190,10 @@ impl Ports {
     pub(super) async fn forget(&self, server: KnownServer) {
         let application = self.application.clone();
         let id = server.id.clone();
-        let told = call(self.intervals.query, async move { application.remove_failed_server(&server).await });
+        let told = self
+            .lines
+            .forget
+            .call(self.intervals.query, async move { application.remove_failed_server(&server).await });
         if let Err(error) = told.await {
             tracing::warn!(%error, server = %id, "the application did not forget the removed server");
         }
@@ -197,8 +205,8 @@ impl Ports {
         step: Step,
         decided_on: LogIndex,
     ) -> Result<Option<LogIndex>, ClusterError> {
-        let expected = expected(decided_on, self.cluster.capabilities());
         self.change(move |cluster| async move {
+            let expected = expected(decided_on, cluster.capabilities());
             match step {
                 Step::Promote { id, address } => cluster.add_voter(id, address, expected).await.map(Some),
                 Step::Demote { id } => cluster.demote_voter(id, expected).await.map(Some),
@@ -218,8 +226,24 @@ impl Ports {
     where
         F: Future<Output = Result<T, ClusterError>> + Send + 'static,
     {
-        call(self.intervals.change, change(self.cluster.clone()))
-            .await
-            .unwrap_or_else(|error| Err(ClusterError::OutcomeUnknown { reason: error.to_string() }))
+        let answer = self.lines.change.call(self.intervals.change, change(self.cluster.clone()));
+        answer.await.unwrap_or_else(|error| {
+            let reason = error.to_string();
+            match error {
+                CallError::Blocked => Err(ClusterError::Unavailable { reason }),
+                CallError::TimedOut(_) | CallError::Panicked(_) => {
+                    Err(ClusterError::OutcomeUnknown { reason })
+                }
+            }
+        })
+    }
+
+    /// Asks the promoter, with whatever of the core puts the question.
+    pub(super) async fn judge<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Promoter) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let promoter = self.promoter.clone();
+        self.lines.promoter.call(self.intervals.query, async move { question(&*promoter) }).await
     }
 }

@@ -23,7 +23,8 @@ impl Task {
         match refused {
             None => {
                 tracing::info!("the history of an earlier leader is taken over");
-                self.tell(self.event(EventKind::LedgerTaken, leader, Reason::Requested));
+                let reason = Reason::LedgerTaken { age: stored.age };
+                self.tell(self.event(EventKind::LedgerTaken, leader, reason));
             }
             Some(error) => {
                 tracing::warn!(%error, code = error.code(), "the history of an earlier leader is refused");

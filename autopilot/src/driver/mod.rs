@@ -8,6 +8,7 @@
     reason = "the driver is where the clock is read and the one task is started"
 )]
 
+mod apart;
 mod audit;
 mod builder;
 mod command;

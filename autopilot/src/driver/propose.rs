@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::{ApplyError, RequestError};
 use super::task::Task;
 use crate::core::{Inputs, Mode, Proposal, Record, Round};
-use crate::model::{Actor, AppliedStep, ApplyReport, InputsHash, PlannedStep, Reason};
+use crate::model::{Actor, AppliedStep, ApplyReport, InputsHash, Memory, PlannedStep, Reason};
 use crate::ports::ClusterError;
 
 /// The last rounds, for a replay. Bounded by rounds, about half an hour of them, and by what they hold.
@@ -21,14 +21,18 @@ impl Records {
     /// Servers in all rounds together: one round of a huge cluster must not take the memory of a thousand.
     const SERVERS_MAX: usize = 32_768;
 
-    pub(super) fn push(&mut self, inputs: Inputs, step: Option<PlannedStep>) {
+    /// Keeps a round, and returns the memory of one that had to make room for it and that nobody else holds.
+    pub(super) fn push(&mut self, inputs: Inputs, step: Option<PlannedStep>) -> Option<Memory> {
         self.servers += Self::weight(&inputs);
         self.ring.push_back(Arc::new(Record { inputs, step }));
+        let mut spare = None;
         while self.ring.len() > 1 && (self.ring.len() > Self::ROUNDS_MAX || self.servers > Self::SERVERS_MAX)
         {
-            let Some(oldest) = self.ring.pop_front() else { return };
+            let Some(oldest) = self.ring.pop_front() else { break };
             self.servers -= Self::weight(&oldest.inputs);
+            spare = Arc::try_unwrap(oldest).ok().map(|record| record.inputs.memory);
         }
+        spare
     }
 
     pub(super) fn list(&self) -> Vec<Arc<Record>> {
@@ -48,9 +52,9 @@ impl Records {
 impl Task {
     pub(super) async fn propose(&mut self) -> Result<Proposal, RequestError> {
         let inputs = self.inputs(Mode::Reconcile).await?;
-        let proposal = Proposal::compute(&inputs, &*self.promoter);
-        self.run.memory = inputs.memory;
-        Ok(proposal)
+        self.run.memory = inputs.memory.clone();
+        let answer = self.ports.judge(move |promoter| Proposal::compute(&inputs, promoter)).await;
+        answer.map_err(|error| RequestError::Promoter { fault: error.to_string() })
     }
 
     /// Performs the steps that are due, each only if a round on a fresh look would take the very same one.
@@ -94,7 +98,7 @@ impl Task {
         let mut inputs = self.inputs(Mode::Reconcile).await?;
         inputs.reconciliation_enabled = true;
         inputs.hand.paused = None;
-        let round = Round::run(&inputs, &*self.promoter);
+        let (inputs, round) = self.round(inputs).await;
         self.publish(inputs, round.clone()).await;
         Ok(round)
     }

@@ -5,7 +5,7 @@ use raft_types::{LogIndex, ServerAddress, ServerId};
 use super::command::{Command, Join, Request};
 use super::error::{AddServerError, PruneError, RemoveServerError};
 use super::task::Task;
-use crate::core::{AddPlan, AddRefusal, Mode, plan_add};
+use crate::core::{AddPlan, AddRefusal, Mode, expected, plan_add};
 use crate::model::{
     Action, Actor, AddServerOutcome, ClusterView, Event, EventKind, KeptServer, Performed, Plan, PruneReport,
     Reason, RemovedServer, Step, Verdict,
@@ -69,6 +69,16 @@ impl Task {
         Err(ClusterError::NotLeader { leader: view.leader })
     }
 
+    /// Only a configuration that is committed may be decided on: another leader may still undo any other one and put a
+    /// different one in its place, at the same index, and then the index would not tell them apart.
+    fn settled(view: &ClusterView) -> Result<LogIndex, ClusterError> {
+        let index = view.configuration_index;
+        match view.configuration_committed && !view.configuration.is_joint() {
+            true => Ok(index),
+            false => Err(ClusterError::ChangeInProgress { index }),
+        }
+    }
+
     async fn add_server(&mut self, join: Join, by: &Actor) -> Result<AddServerOutcome, AddServerError> {
         let view = self.leading_view().await?;
         let Join { id, address, wanted } = join;
@@ -90,7 +100,7 @@ impl Task {
                 return Err(AddServerError::AddressOfLeader { id, leader });
             }
         };
-        let mut index = view.configuration_index;
+        let mut index = Self::settled(&view)?;
         let mut removed = Vec::new();
         let partly = |removed: &[ServerId], source: ClusterError| match removed {
             [] => source.into(),
@@ -121,13 +131,13 @@ impl Task {
         as_voter: bool,
         decided_on: LogIndex,
     ) -> Result<LogIndex, ClusterError> {
-        let capabilities = self.ports.cluster.capabilities();
-        if !as_voter && !capabilities.nonvoters {
-            return Err(ClusterError::Unsupported { what: "add members without a vote" });
-        }
-        let expected = capabilities.compare_and_set.then_some(decided_on);
         let id = id.clone();
         let change = self.ports.change(move |cluster| async move {
+            let capabilities = cluster.capabilities();
+            if !as_voter && !capabilities.nonvoters {
+                return Err(ClusterError::Unsupported { what: "add members without a vote" });
+            }
+            let expected = expected(decided_on, capabilities);
             match as_voter {
                 true => cluster.add_voter(id, address, expected).await,
                 false => cluster.add_nonvoter(id, address, expected).await,
@@ -147,10 +157,10 @@ impl Task {
         decided_on: LogIndex,
         by: &Actor,
     ) -> Result<LogIndex, ClusterError> {
-        let expected = self.ports.cluster.capabilities().compare_and_set.then_some(decided_on);
         let server = id.clone();
-        let change =
-            self.ports.change(move |cluster| async move { cluster.remove_server(server, expected).await });
+        let change = self.ports.change(move |cluster| async move {
+            cluster.remove_server(server, expected(decided_on, cluster.capabilities())).await
+        });
         let index = change.await?;
         let incarnation = self.known_server(id).and_then(|server| server.incarnation);
         let (at, term, why) = (self.now(), self.shared.term, &Reason::Requested);
@@ -164,7 +174,7 @@ impl Task {
         if view.configuration.server(&id).is_none() {
             return Err(RemoveServerError::NotMember { id });
         }
-        let index = self.remove(&id, view.configuration_index, by).await?;
+        let index = self.remove(&id, Self::settled(&view)?, by).await?;
         self.refresh().await;
         Ok(index)
     }

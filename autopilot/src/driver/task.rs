@@ -16,7 +16,6 @@ use super::propose::Records;
 use crate::core::{Gathered, Inputs, Mode, News, Round, Run, Spare, everybody_answered};
 use crate::model::{Actor, Config, EventKind, Hand, KnownServer, Plan, State};
 use crate::ports::ClusterError;
-use crate::promoter::Promoter;
 
 /// How long a start waits for the first state.
 const FIRST_STATE_WAIT: Duration = Duration::from_secs(1);
@@ -69,7 +68,6 @@ impl Drop for Published {
 /// Everything that one run of autopilot owns.
 pub(super) struct Task {
     pub(super) ports: Ports,
-    pub(super) promoter: Arc<dyn Promoter>,
     pub(super) shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     published: Published,
@@ -79,7 +77,6 @@ pub(super) struct Task {
     /// The tunables of the last round.
     pub(super) config: Config,
     pub(super) records: Records,
-    known: Vec<KnownServer>,
     /// Whether the application was asked for the ledger of an earlier leader.
     took_over: bool,
     spare: Spare,
@@ -88,7 +85,6 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         ports: Ports,
-        promoter: Arc<dyn Promoter>,
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Request>,
         published: Published,
@@ -96,7 +92,6 @@ impl Task {
         let run = Run::new(shared.term, Time::ZERO, ports.intervals.update, ports.intervals.reconcile);
         Self {
             ports,
-            promoter,
             shared,
             requests,
             published,
@@ -105,7 +100,6 @@ impl Task {
             timeline: Timeline::default(),
             config: Config::default(),
             records: Records::default(),
-            known: Vec::new(),
             took_over: false,
             spare: Spare::default(),
         }
@@ -121,7 +115,7 @@ impl Task {
 
     async fn live(mut self, ready: oneshot::Sender<()>) {
         let cancel = self.shared.cancel.clone();
-        tracing::info!(term = %self.shared.term, promoter = self.promoter.name(), "autopilot starts");
+        tracing::info!(term = %self.shared.term, "autopilot starts");
         // Whatever is under way is dropped on a stop, so that a stop never waits for the engine or the application.
         let _ = cancel.run_until_cancelled(self.first_look()).await;
         let _ = ready.send(());
@@ -174,8 +168,33 @@ impl Task {
     /// Gathers, runs one round and publishes it.
     pub(super) async fn look(&mut self, mode: Mode) -> Result<Arc<Plan>, ClusterError> {
         let inputs = self.inputs(mode).await?;
-        let round = Round::run_with(&inputs, &*self.promoter, std::mem::take(&mut self.spare));
+        let (inputs, round) = self.round(inputs).await;
         Ok(self.publish(inputs, round).await)
+    }
+
+    /// Runs a round. Where the promoter does not answer in time, it is one without it.
+    pub(super) async fn round(&mut self, inputs: Inputs) -> (Inputs, Round) {
+        let inputs = Arc::new(inputs);
+        let (asked, mut spare) = (inputs.clone(), std::mem::take(&mut self.spare));
+        let answer = self.ports.judge(move |promoter| {
+            let round = Round::run_with(&asked, promoter, &mut spare);
+            drop(asked);
+            (round, spare)
+        });
+        let round = match answer.await {
+            Ok((round, spare)) => {
+                self.spare = spare;
+                round
+            }
+            Err(error) => {
+                // It is not asked for its name either.
+                let name = Some(self.shared.state.borrow().promoter.clone()).filter(|name| !name.is_empty());
+                let name = name.unwrap_or_else(|| String::from("unnamed"));
+                tracing::warn!(promoter = name, %error, "the promoter did not answer");
+                Round::run_without(&inputs, &name, &error.to_string(), &mut self.spare)
+            }
+        };
+        (Arc::unwrap_or_clone(inputs), round)
     }
 
     /// The first look of a run. A leader that was elected a moment ago has heard from nobody, which says nothing about
@@ -185,7 +204,8 @@ impl Task {
         let deadline = Instant::now() + patience;
         let mut inputs = self.inputs(Mode::Watch).await?;
         loop {
-            let round = Round::run(&inputs, &*self.promoter);
+            let (looked_at, round) = self.round(inputs).await;
+            inputs = looked_at;
             if Instant::now() >= deadline || everybody_answered(&round.state) {
                 self.publish(inputs, round).await;
                 return Ok(());
@@ -210,7 +230,7 @@ impl Task {
         };
         let gathered = Gathered {
             view: gathered.view,
-            capabilities: self.ports.cluster.capabilities(),
+            capabilities: gathered.capabilities,
             fetched: gathered.fetched,
             witnesses: gathered.witnesses,
             hand: self.hand.clone(),
@@ -231,8 +251,8 @@ impl Task {
             self.tell(self.event(what, server, reason));
         }
         self.config = inputs.config.clone().unwrap_or_default();
-        self.known = inputs.known.servers.values().cloned().collect();
-        self.records.push(inputs, round.plan.step.clone());
+        // A memory that no record needs any more is filled again.
+        self.spare.memory = self.records.push(inputs, round.plan.step.clone()).unwrap_or_default();
         self.run.memory = round.memory;
         let state = Arc::new(round.state);
         let plan = Arc::new(round.plan);
@@ -261,7 +281,7 @@ impl Task {
     }
 
     pub(super) fn known_server(&self, id: &ServerId) -> Option<KnownServer> {
-        self.known.iter().find(|server| server.id == *id).cloned()
+        self.run.known().servers.get(id).cloned()
     }
 
     pub(super) fn now(&self) -> Time {

@@ -19,7 +19,10 @@ impl Reason {
         ("not-wanted", "the promoter did not ask for it"),
         ("never-votes", "the promoter says that this server must never vote"),
         ("kept-by-policy", "the promoter wants the dead server to stay"),
-        ("promoter-fault", "the promoter panicked or asked for nonsense; that part of its answer is ignored"),
+        (
+            "promoter-fault",
+            "the promoter panicked, did not answer or asked for nonsense; that part of its answer is ignored",
+        ),
         ("not-leader", "this server does not lead, or not in the term in which autopilot was started"),
         ("leader-not-ready", "the leader has not committed an entry of its own term yet"),
         ("change-in-progress", "an earlier change of members is not committed yet"),
@@ -77,6 +80,7 @@ impl Reason {
             "fewer than `health.witnesses` other servers call it dead, or more of them hear from it",
         ),
         ("flapping", "it turned unhealthy `health.flap_limit` times lately, the older ones counting less"),
+        ("ledger-taken", "an earlier leader left its health history, and this one goes on from there"),
         (
             "ledger-refused",
             "the health history of an earlier leader is foreign, corrupt or too old, so this one starts without it",

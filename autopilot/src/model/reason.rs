@@ -84,7 +84,8 @@ pub enum Reason {
         /// What it says.
         text: String,
     },
-    /// The promoter asked for something that makes no sense, or panicked; this part of its answer is ignored.
+    /// The promoter asked for something that makes no sense, panicked, or did not answer in time; this part of its answer
+    /// is ignored.
     PromoterFault {
         /// Which promoter.
         promoter: Arc<str>,
@@ -289,6 +290,12 @@ pub enum Reason {
         /// How often, decayed, in thousandths.
         count: u32,
     },
+    /// An earlier leader left its history, and it fits.
+    LedgerTaken {
+        /// How old it is at most.
+        #[serde(with = "duration_text")]
+        age: Duration,
+    },
     /// The history of an earlier leader cannot be used.
     LedgerRefused {
         /// Why not.
@@ -364,6 +371,7 @@ impl Reason {
             Self::Joining { .. } => "joining",
             Self::NotCorroborated { .. } => "not-corroborated",
             Self::Flapping { .. } => "flapping",
+            Self::LedgerTaken { .. } => "ledger-taken",
             Self::LedgerRefused { .. } => "ledger-refused",
             Self::NoSuccessor => "no-successor",
             Self::NoState => "no-state",

@@ -128,6 +128,9 @@ fn order_or_limit(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             count / 1_000,
             duration_text::short(*left)
         ),
+        Reason::LedgerTaken { age } => {
+            write!(f, "an earlier leader left its history, at most {} old", duration_text::short(*age))
+        }
         Reason::LedgerRefused { error } => write!(f, "the history of an earlier leader is not used: {error}"),
         Reason::NoSuccessor => f.write_str("no other voter is fit to lead"),
         Reason::NoState => f.write_str("nothing is known about the cluster now"),
