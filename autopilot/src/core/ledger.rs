@@ -43,7 +43,7 @@ impl Ledger {
             memory.voter_removed_at.filter(|at| now.since(*at) < config.removal.cool_down);
         (memory.refused, memory.drained) = (Vec::new(), Vec::new());
         let mut hand = hand.clone();
-        hand.leaving.clear();
+        hand.leaving.retain(|_, until| now < *until);
         shift_memory(&mut memory, now, ORIGIN);
         shift_hand(&mut hand, now, ORIGIN);
         let mut ledger = Self {
@@ -137,7 +137,7 @@ impl Ledger {
         if memory.servers.len() > Self::SERVERS_MAX || memory.tombstones.len() > Memory::TOMBSTONES_MAX {
             return corrupt("too many servers");
         }
-        let orders = [hand.cordoned.len(), hand.drained.len(), hand.windows.len()];
+        let orders = [hand.cordoned.len(), hand.drained.len(), hand.windows.len(), hand.leaving.len()];
         if orders.iter().any(|count| *count > Hand::ORDERS_MAX) {
             return corrupt("too many orders");
         }
@@ -150,6 +150,7 @@ impl Ledger {
             return corrupt("something is said to have happened after it was made");
         }
         let ends = hand.windows.iter().map(|window| window.until);
+        let ends = ends.chain(hand.leaving.values().copied());
         let mut ends = ends.chain(hand.paused.iter().map(|pause| pause.until));
         if ends.any(|until| until.since(ORIGIN) > Hand::SPAN_MAX * 2) {
             return corrupt("an order lasts for longer than any may");

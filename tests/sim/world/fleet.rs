@@ -31,6 +31,9 @@ impl World {
         if !flight.fleet_every.is_zero() {
             self.schedule(flight.fleet_every, Event::Flying(Box::new(Flying::Fleet)));
         }
+        if !flight.people_every.is_zero() {
+            self.schedule(flight.people_every, Event::Flying(Box::new(Flying::People)));
+        }
     }
 
     /// A server has started: it knows itself, and its gossip begins.
@@ -42,6 +45,7 @@ impl World {
         let gossip = self.fleet.gossip.entry(node).or_default();
         *gossip = crate::pilot::Gossip { epoch, ..crate::pilot::Gossip::default() };
         gossip.heard.insert(node, self.now);
+        gossip.lives.insert(node, epoch);
         self.schedule(Duration::ZERO, Event::Flying(Box::new(Flying::Gossip { node, epoch })));
     }
 
@@ -66,6 +70,7 @@ impl World {
         mine.heard.insert(node, now);
         for other in heard {
             mine.heard.insert(other, now);
+            mine.direct.insert(other, now);
             if self.fleet.leaving.contains(&other) {
                 mine.left.insert(other);
             }
@@ -73,6 +78,10 @@ impl World {
             for (about, at) in &theirs.heard {
                 let known = mine.heard.entry(*about).or_insert(*at);
                 *known = (*known).max(*at);
+            }
+            for (about, life) in &theirs.lives {
+                let known = mine.lives.entry(*about).or_default();
+                *known = (*known).max(*life);
             }
             mine.left.extend(&theirs.left);
         }
@@ -122,6 +131,7 @@ impl World {
             let peer = &self.servers[about].peer;
             let mut known = KnownServer::alive(peer.id.clone(), peer.address.clone());
             known.node_status = status(about)?;
+            known.incarnation = gossip.lives.get(&about).copied();
             if flight.policy.is_replica(about) {
                 known.meta = std::sync::Arc::new([("read_replica".to_owned(), "true".to_owned())].into());
             }
@@ -238,7 +248,7 @@ impl World {
 
     /// Whether everybody who is left is up, reached and known to be, and no change is on its way: only then does anything
     /// end for good, for the sake of runs that can be judged in the end.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         let acting = self.fleet.pilots.iter().any(|(node, pilot)| {
             pilot.epoch == self.servers[*node].epoch
@@ -469,6 +479,7 @@ impl World {
     /// Ends what is wrong with machines and applications; whoever was about to leave is gone.
     pub(super) fn heal_fleet(&mut self) {
         self.fleet.heal();
+        self.fleet.people.wanted_back = (0..self.servers.len()).collect();
         for node in self.fleet.leaving.clone() {
             // Whoever is needed stays until it is out of the configuration.
             if self.survives_without(&BTreeSet::from([node])) {
@@ -480,6 +491,7 @@ impl World {
     /// V4 and A15: the members become what the policy wants, and the report becomes true.
     pub fn settle_fleet(&mut self) {
         let Some(flight) = self.options.autopilot.clone() else { return };
+        self.lift_some_orders();
         let election = liveness::patience(&self.options, &self.servers);
         let wait = flight.patience();
         let changes = u32::try_from(self.servers.len() * 2 + 4).unwrap_or(u32::MAX);
@@ -491,8 +503,11 @@ impl World {
                 last = Err("nobody leads".to_owned());
                 return false;
             };
-            let size = world.pilot(leader).and_then(|pilot| pilot.state.stable_size);
-            last = goal::reached(&flight, &world.fleet, &world.servers, leader, size);
+            let Some(pilot) = world.pilot(leader).filter(|_| world.fleet.people.waiting.is_empty()) else {
+                last = Err("no autopilot runs that was told everything".to_owned());
+                return false;
+            };
+            last = goal::reached(&flight, &world.fleet, &world.servers, leader, pilot);
             last.is_ok()
         });
         if self.failure.is_some() {
