@@ -9,6 +9,7 @@ mod identity;
 mod joint;
 mod leases;
 mod membership;
+mod orders;
 mod partial;
 mod reads;
 mod replication;

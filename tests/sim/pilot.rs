@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use autopilot::core::Run;
 use autopilot::{
-    Action, ChangePolicy, ClusterView, Config, Hand, HealthPolicy, KnownServer, NodeStatus, Plan, PlannedStep,
-    RemovalPolicy, ServerId, State, Step,
+    Action, ChangePolicy, ClusterView, Config, Hand, HealthPolicy, KnownServer, NodeStatus, Plan,
+    PlannedStep, RemovalPolicy, ServerId, State, Step,
 };
 use raft::Time;
 use raft::core::RequestId;
@@ -21,8 +21,8 @@ use rand::RngExt;
 
 use crate::check::autopilot::Watch;
 use crate::random::{Random, between, chance, stream};
-pub use people::People;
 use people::Lie;
+pub use people::People;
 pub use policy::Policy;
 
 /// How autopilot is set up in one run.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::digest::stable_hash;
 use super::flaps;
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, Hand, InputsHash, Ledger, LedgerError, Memory, Order, ServerMemory, State};
 use raft_types::{ServerId, Time};
 
@@ -70,7 +71,7 @@ impl Ledger {
     pub fn import(&self, inputs: &Inputs, age: Duration) -> Result<Takeover, LedgerError> {
         self.check_identity(inputs)?;
         let now = inputs.now;
-        let mut hand = self.hand.clone();
+        let mut hand = if mutated(Mutant::OrdersLost) { Hand::default() } else { self.hand.clone() };
         shift_hand(&mut hand, ORIGIN + age, now);
         hand.expire(now);
         let refused = self.check_time(inputs, age).err();
@@ -97,6 +98,12 @@ impl Ledger {
             (seen.since, seen.stats_at, seen.sampled_at) = (ORIGIN, None, None);
         }
         (memory.first_state_at, memory.last_state_at) = (None, None);
+        if mutated(Mutant::LimitsLost) {
+            (memory.changes, memory.removals, memory.voter_removed_at) = Default::default();
+        }
+        if mutated(Mutant::TombstonesLost) {
+            memory.tombstones.clear();
+        }
         shift_memory(&mut memory, ORIGIN, now);
         memory
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use autopilot::{Config, KnownServer, NodeStatus, ServerId};
+use autopilot::{Config, Instruction, KnownServer, NodeStatus, ServerId};
 use raft::core::EntryKind;
 use raft::{Configuration, ConfigurationChange, Suffrage, Time};
 use rand::RngExt;
@@ -13,7 +13,8 @@ use super::{Event, World};
 use crate::check::autopilot::goal;
 use crate::check::liveness;
 use crate::disk::Disk;
-use crate::pilot::{Flying, Ills, Rumour, Stage};
+use crate::pilot::people::Promised;
+use crate::pilot::{Flying, Ills, Policy, Rumour, Stage};
 use crate::random::{between, chance};
 use crate::workload::Asked;
 
@@ -224,12 +225,16 @@ impl World {
             return false;
         }
         let lost: BTreeSet<&ServerId> = lost.iter().map(|node| self.servers[*node].id()).collect();
+        // Before anybody misses the lost ones, one who is to lose its vote may do so.
+        let unwanted: BTreeSet<&ServerId> =
+            (0..self.servers.len()).filter(|n| self.is_unwanted(*n)).map(|n| self.servers[n].id()).collect();
         let enough = |configuration: &Configuration| {
             configuration.electorates().all(|set| {
                 let dead = set.iter().filter(|server| lost.contains(&server.id)).count();
                 let votes = |server: &&raft::Server| server.suffrage == Suffrage::Voter;
-                let left = set.iter().filter(votes).filter(|server| !lost.contains(&server.id)).count();
-                left > (left + dead) / 2
+                let left: Vec<_> = set.iter().filter(votes).filter(|s| !lost.contains(&s.id)).collect();
+                let loses = usize::from(left.iter().any(|server| unwanted.contains(&server.id)));
+                left.len() - loses > (left.len() - loses + dead) / 2
             })
         };
         let in_logs = |disk: &Disk| {
@@ -244,6 +249,19 @@ impl World {
         let known = |node: usize| in_logs(&self.servers[node].disk);
         !self.checks.commit.is_empty()
             && (0..self.servers.len()).filter(|n| !self.fleet.gone.contains(n)).all(known)
+    }
+
+    /// Whether the policy, or an order, may take the vote of this server.
+    fn is_unwanted(&self, node: usize) -> bool {
+        let Some(flight) = &self.options.autopilot else { return false };
+        let id = self.servers[node].id();
+        let drained = Promised::Drained(id.clone());
+        let waits = |order: &Instruction| matches!(order, Instruction::Drain { server, .. } if server == id);
+        let people = &self.fleet.people;
+        flight.policy.is_replica(node)
+            || flight.policy == Policy::Wilful
+            || people.waiting.iter().any(waits)
+            || people.promises.iter().any(|promise| promise.what == drained && !promise.lifted)
     }
 
     /// Whether everybody who is left is up, reached and known to be, and no change is on its way: only then does anything
@@ -481,9 +499,12 @@ impl World {
         self.fleet.heal();
         self.fleet.people.wanted_back = (0..self.servers.len()).collect();
         for node in self.fleet.leaving.clone() {
-            // Whoever is needed stays until it is out of the configuration.
             if self.survives_without(&BTreeSet::from([node])) {
                 self.retire(node);
+            } else {
+                // Whoever is needed thinks better of it.
+                self.fleet.leaving.remove(&node);
+                self.fleet.gossip.values_mut().for_each(|gossip| drop(gossip.left.remove(&node)));
             }
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use autopilot::core::{AddPlan, Gathered, Mode, Run, everybody_answered, expected, plan_add, with_mutant};
 use autopilot::{
-    Actor, Capabilities, ClusterError, ClusterView, Hand, Inputs, Performed, Plan, PlannedStep,
-    Round, ServerId, ServerStats, State, Step, Verdict as Decided,
+    Actor, Capabilities, ClusterError, ClusterView, Hand, Inputs, Performed, Plan, PlannedStep, Round,
+    ServerId, ServerStats, State, Step, Verdict as Decided,
 };
 use raft::core::{Outcome, RaftCore, Refusal, RequestId, Role};
 use raft::{ConfigurationChange, LogIndex, Time};

@@ -48,7 +48,8 @@ impl World {
         match dice {
             0..=17 => self.order(Instruction::Cordon { server, why }),
             18..=29 => self.order(Instruction::Uncordon { server }),
-            30..=45 => self.order(Instruction::Drain { server, why }),
+            30..=45 if self.may_demote() => self.order(Instruction::Drain { server, why }),
+            30..=45 => {}
             46..=57 => self.order(Instruction::Undrain { server }),
             58..=64 => self.order(Instruction::Pause { lasts, why }),
             65..=67 => self.order(Instruction::Resume),
@@ -62,6 +63,11 @@ impl World {
             }
             _ => self.tell_lies(node, lasts * 2),
         }
+    }
+
+    /// Whether the cluster can do with one vote less: not while somebody was lost for good whom nobody has missed yet.
+    fn may_demote(&self) -> bool {
+        self.fleet.gone.iter().all(|gone| !self.any_voter(self.servers[*gone].id()))
     }
 
     /// One of those who are asked whether they hear from others says the same of all for a while.
@@ -257,7 +263,9 @@ impl World {
         };
         pilot.watch.inherit(&kept, history, inputs.now);
         if !history {
-            self.fleet.people.lift(|what| matches!(what, Promised::Spent | Promised::Cooling | Promised::Stepped));
+            self.fleet
+                .people
+                .lift(|what| matches!(what, Promised::Spent | Promised::Cooling | Promised::Stepped));
         }
         self.cover(what);
     }
@@ -306,7 +314,9 @@ impl World {
 
     /// Where everybody is up and reached, what was answered is the truth: stopping it leaves a quorum.
     fn stop_as_told(&mut self, node: usize, released: &BTreeSet<ServerId>) {
-        let quiet = self.is_quiet();
+        // Who was lost a moment ago nobody has missed yet.
+        let lost = self.fleet.gone.iter().map(|gone| self.servers[*gone].id());
+        let quiet = self.is_quiet() && lost.into_iter().all(|id| !self.any_voter(id));
         if chance(&mut self.fleet.people.random, 500) {
             self.cover("people: servers stopped as told");
             let lasts = between(&mut self.fleet.people.random, AGAIN, Duration::from_secs(2));
@@ -324,11 +334,21 @@ impl World {
         let quorum = configuration.quorum();
         let left = configuration.voters().filter(|voter| stays(&voter.id)).count();
         let verdict = match voted && left < quorum {
-            true => Err(format!("{} may stop, they said, and {left} stay of {configuration:?}", self.servers[node].id())),
+            true => Err(format!(
+                "{} may stop, they said, and {left} stay of {configuration:?}",
+                self.servers[node].id()
+            )),
             false => Ok(()),
         };
         self.cover("people: told that a server may stop while all were well");
         self.judge("a_safe_to_stop", verdict);
+    }
+
+    /// Whether the newest leader's configuration has this server as a voter.
+    fn any_voter(&self, id: &ServerId) -> bool {
+        let leader = liveness::ready_leader(&self.servers);
+        let core = leader.and_then(|leader| self.servers[leader].core.as_ref());
+        core.is_some_and(|core| core.configuration().is_voter(id))
     }
 
     /// What other servers say about those that this leader's application does not call alive.
@@ -358,7 +378,8 @@ impl World {
         let about = self.servers.iter().position(|server| server.id() == id);
         let member = |node: &usize| core.configuration().server(self.servers[*node].id()).is_some();
         let reached = |node: &usize| {
-            let cut = self.network.cuts.contains(&(*node, asker)) || self.network.cuts.contains(&(asker, *node));
+            let cut =
+                self.network.cuts.contains(&(*node, asker)) || self.network.cuts.contains(&(asker, *node));
             let server = &self.servers[*node];
             !cut && server.is_up() && server.paused_until <= self.now
         };

@@ -42,10 +42,14 @@ pub fn reached(
             continue;
         }
         let suffrage = configuration.server(server.id()).map(|member| member.suffrage);
-        let wants_vote = flight.policy != Policy::Wilful && !flight.policy.is_replica(node) && !held(server.id());
+        let wants_vote =
+            flight.policy != Policy::Wilful && !flight.policy.is_replica(node) && !held(server.id());
         match suffrage {
             None => return Err(format!("{} lives and is no member", server.id())),
-            Some(Suffrage::Nonvoter) if wants_vote => return Err(format!("{} has no vote", server.id())),
+            Some(Suffrage::Nonvoter) if wants_vote => {
+                let blocked = pilot.state.server(server.id()).and_then(|server| server.blocked_by.as_ref());
+                return Err(format!("{} has no vote: {blocked:?}", server.id()));
+            }
             Some(_) => {}
         }
     }

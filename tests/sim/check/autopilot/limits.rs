@@ -118,8 +118,8 @@ fn unasked<'a>(inputs: &Inputs, step: &'a Step) -> Option<&'a ServerId> {
 
 /// A dead voter goes only if as many stay as were seen all stable.
 fn replaced(watch: &Watch, inputs: &Inputs, config: &Config, state: &State, step: &Step) -> Verdict {
-    let holds = config.removal.only_when_replaced
-        || (config.removal.floor_from_size && config.min_quorum == 0);
+    let holds =
+        config.removal.only_when_replaced || (config.removal.floor_from_size && config.min_quorum == 0);
     let Some(id) = unasked(inputs, step).filter(|_| holds && matches!(step, Step::Remove { .. })) else {
         return Ok(());
     };
@@ -134,7 +134,10 @@ fn replaced(watch: &Watch, inputs: &Inputs, config: &Config, state: &State, step
 fn sound(watch: &Watch, inputs: &Inputs, config: &Config, step: &Step) -> Verdict {
     let suspended = !config.health.suspension.is_zero() && inputs.now < watch.suspended_until;
     if suspended && step.loser().is_some() {
-        return Err(format!("{step} at {}, though the leader is in doubt until {}", inputs.now, watch.suspended_until));
+        return Err(format!(
+            "{step} at {}, though the leader is in doubt until {}",
+            inputs.now, watch.suspended_until
+        ));
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub fn has_history(kept: &Kept, inputs: &Inputs, age: Duration) -> bool {
 /// The first that is broken.
 pub fn decided(binding: &[Promise], inputs: &Inputs, step: &Step) -> Found {
     for promise in binding {
-        if breaks(&promise.what, binding, step) {
+        if breaks(&promise.what, inputs, step) {
             let given = promise.given.0;
             return Err(("a_orders", format!("{step}, though at {given} was promised: {:?}", promise.what)));
         }
@@ -43,7 +43,10 @@ pub fn decided(binding: &[Promise], inputs: &Inputs, step: &Step) -> Found {
         return Err(("a_budget", format!("{step}, after {spent} within {:?}", removal.window)));
     }
     if votes && count(&Promised::Cooling) > 0 {
-        return Err(("a_budget", format!("{step}, less than {:?} after another dead voter", removal.cool_down)));
+        return Err((
+            "a_budget",
+            format!("{step}, less than {:?} after another dead voter", removal.cool_down),
+        ));
     }
     let stepped = count(&Promised::Stepped);
     if changes.max > 0 && stepped >= changes.max {
@@ -52,7 +55,7 @@ pub fn decided(binding: &[Promise], inputs: &Inputs, step: &Step) -> Found {
     Ok(())
 }
 
-fn breaks(promised: &Promised, binding: &[Promise], step: &Step) -> bool {
+fn breaks(promised: &Promised, inputs: &Inputs, step: &Step) -> bool {
     let raised = match step {
         Step::Promote { id, .. } | Step::Swap { id, .. } | Step::Transfer { id } => Some(id),
         Step::Demote { .. } | Step::Remove { .. } => None,
@@ -62,7 +65,7 @@ fn breaks(promised: &Promised, binding: &[Promise], step: &Step) -> bool {
         Step::Promote { .. } | Step::Transfer { .. } => None,
     };
     // Who is drained is not left alone: it is to lose its vote.
-    let drained = |id: &ServerId| binding.iter().any(|p| p.what == Promised::Drained(id.clone()));
+    let drained = |id: &ServerId| inputs.hand.drained.contains_key(id);
     match promised {
         Promised::Cordoned(id) | Promised::Drained(id) => raised == Some(id),
         Promised::Paused | Promised::Maintained(None) => true,
@@ -80,7 +83,8 @@ pub fn admitted(binding: &[Promise], id: &ServerId, life: Option<u64>) -> Verdic
         (Some(buried), Some(now)) => now <= buried,
         _ => true,
     };
-    let held = binding.iter().find(|p| matches!(&p.what, Promised::Buried(other, at) if other == id && same(*at)));
+    let held =
+        binding.iter().find(|p| matches!(&p.what, Promised::Buried(other, at) if other == id && same(*at)));
     match held {
         Some(promise) => Err(format!("{id} comes back in its life {life:?}: {promise:?}")),
         None => Ok(()),
