@@ -17,7 +17,7 @@ use crate::linearizable::{Action, Answer, Key, Value};
 use crate::mutant::Mutant;
 use crate::random::{Random, chance, stream};
 use crate::register;
-use crate::server::{Reading, SimServer, Waiting};
+use crate::server::{Reading, Seen, SimServer, Waiting};
 use crate::world::{Event, World};
 
 /// Registers that all clients share: few, so that they get into each other's way.
@@ -370,7 +370,7 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn resolve(&mut self, node: usize, request: RequestId, outcome: Outcome) {
+    pub(crate) fn resolve(&mut self, node: usize, before: Seen, request: RequestId, outcome: Outcome) {
         self.cover(kind(&outcome));
         let pending = self.workload.pending.remove(&request);
         self.workload.handing_over.remove(&request);
@@ -393,10 +393,10 @@ impl World {
                 if let Some((_, Asked::Read { floor, key, began })) = pending {
                     let reading = Reading { index: *index, floor, key, began, until: Time::NEVER };
                     if let Outcome::LeaseRead { until, .. } = outcome {
-                        self.judge_lease(node, until);
+                        self.judge_lease(node, before, until);
                         self.lease_told(node, Reading { until, ..reading });
                     } else {
-                        self.judge_confirmed(node, request);
+                        self.judge_confirmed(node, before, request);
                         self.judge_read(node, &reading);
                         self.confirmed(node, reading);
                     }
@@ -447,9 +447,9 @@ impl World {
         }
     }
 
-    fn judge_confirmed(&mut self, node: usize, request: RequestId) {
+    fn judge_confirmed(&mut self, node: usize, before: Seen, request: RequestId) {
         let Some(core) = &self.servers[node].core else { return };
-        let verdict = self.checks.contact.confirmed(node, core, &self.servers, request);
+        let verdict = self.checks.contact.confirmed((node, before), core, &self.servers, request);
         self.judge("reads", verdict);
     }
 

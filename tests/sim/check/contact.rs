@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft::core::{RaftCore, ReplyToken, RequestId, Role, Sequence};
-use raft::{LogIndex, Term, Time};
+use raft::{LogIndex, ServerId, Term, Time};
 
 use super::membership::is_quorum;
 use super::{Step, Verdict};
-use crate::server::SimServer;
+use crate::server::{Seen, SimServer};
 
 /// When which request left, and whose answers came.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Contact {
     /// No quorum has answered anything that left after the read came.
     pub fn confirmed(
         &mut self,
-        node: usize,
+        (node, before): (usize, Seen),
         core: &RaftCore,
         servers: &[SimServer],
         request: RequestId,
@@ -60,7 +60,7 @@ impl Contact {
         let came = self.reads.remove(&request);
         // Where it does not lead, its leader confirmed the read, and was judged when it said so.
         let came = came.filter(|_| core.role() == Role::Leader);
-        came.map_or(Ok(()), |came| self.confirmed_since(node, core, servers, came))
+        came.map_or(Ok(()), |came| self.confirmed_since((node, before), core, servers, came))
     }
 
     /// A follower asks a server for a read index.
@@ -74,17 +74,23 @@ impl Contact {
     /// As for its own clients.
     pub fn gives_read_index(
         &mut self,
-        node: usize,
+        (node, before): (usize, Seen),
         core: &RaftCore,
         servers: &[SimServer],
         reply: ReplyToken,
     ) -> Verdict {
         let came = self.read_indexes.remove(&reply);
-        came.map_or(Ok(()), |came| self.confirmed_since(node, core, servers, came))
+        came.map_or(Ok(()), |came| self.confirmed_since((node, before), core, servers, came))
     }
 
-    fn confirmed_since(&self, node: usize, core: &RaftCore, servers: &[SimServer], came: Time) -> Verdict {
-        if self.answered_by_quorum(node, core, servers, |sent| sent.at >= came) {
+    fn confirmed_since(
+        &self,
+        asked: (usize, Seen),
+        core: &RaftCore,
+        servers: &[SimServer],
+        came: Time,
+    ) -> Verdict {
+        if self.answered_by_quorum(asked, core, servers, |sent| sent.at >= came) {
             return Ok(());
         }
         let sentence = "confirms a read, though no quorum answered anything that left after it came";
@@ -97,31 +103,35 @@ impl Contact {
     /// What a quorum has answered left too long before.
     pub fn leased(
         &self,
-        node: usize,
+        asked: (usize, Seen),
         core: &RaftCore,
         servers: &[SimServer],
         until: Time,
         lasts: Duration,
     ) -> Verdict {
-        if self.answered_by_quorum(node, core, servers, |sent| sent.shown + lasts >= until) {
+        if self.answered_by_quorum(asked, core, servers, |sent| sent.shown + lasts >= until) {
             return Ok(());
         }
         let sentence = "holds a lease until then, but what a quorum answered left too long before";
         Err(format!("{} {sentence}: {until}, {:?}", core.me().id, core.configuration()))
     }
 
+    /// By the configuration in force, or the one that was when the step began: a step that ends one change can confirm a
+    /// read by it and then begin the next change.
     fn answered_by_quorum(
         &self,
-        node: usize,
+        (node, before): (usize, Seen),
         core: &RaftCore,
         servers: &[SimServer],
         enough: impl Fn(Sent) -> bool,
     ) -> bool {
-        is_quorum(core.configuration(), |id| {
+        let answered = |id: &ServerId| {
             let other = servers.iter().position(|server| server.peer.id == *id);
             let heard = other.and_then(|other| self.heard.get(&(node, other)));
             *id == core.me().id || heard.is_some_and(|sent| enough(*sent))
-        })
+        };
+        let (_, earlier) = core.configuration_at(before.configuration);
+        is_quorum(core.configuration(), answered) || is_quorum(earlier, answered)
     }
 
     /// The sender does not wait for it any more.
@@ -153,7 +163,7 @@ impl Contact {
             *since = (is.0, is.1, now);
         }
         let began = since.2;
-        let recent = |id: &raft::ServerId| {
+        let recent = |id: &ServerId| {
             let other = step.servers.iter().position(|server| server.peer.id == *id);
             let heard = other.and_then(|other| self.heard.get(&(node, other))).map(|sent| sent.at);
             *id == core.me().id || now.since(heard.unwrap_or(began).max(began)) <= bound

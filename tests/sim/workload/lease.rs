@@ -8,7 +8,7 @@ use raft::core::{Input, RequestId};
 
 use super::Asked;
 use crate::random::{between, chance};
-use crate::server::Reading;
+use crate::server::{Reading, Seen};
 use crate::world::{Event, World};
 
 impl World {
@@ -52,11 +52,11 @@ impl World {
         request
     }
 
-    pub(super) fn judge_lease(&mut self, node: usize, until: Time) {
+    pub(super) fn judge_lease(&mut self, node: usize, before: Seen, until: Time) {
         let Some(core) = &self.servers[node].core else { return };
         let drift = self.options.config.clock_drift_permille;
         let lasts = self.options.config.election_timeout * (1000 - drift) / (1000 + drift);
-        let verdict = self.checks.contact.leased(node, core, &self.servers, until, lasts);
+        let verdict = self.checks.contact.leased((node, before), core, &self.servers, until, lasts);
         self.judge("leases", verdict);
     }
 

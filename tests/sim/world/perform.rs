@@ -29,7 +29,7 @@ impl World {
             }
             Effect::Commit { through } => self.commit(node, through),
             Effect::Restore { meta } => self.restore(node, &meta),
-            Effect::Resolve { request, outcome } => self.resolve(node, request, outcome),
+            Effect::Resolve { request, outcome } => self.resolve(node, before, request, outcome),
             Effect::Abandon { from } => self.abandon(node, from),
             Effect::Notify(_) => {}
         }
@@ -209,7 +209,7 @@ impl World {
         if let (Response::ReadIndex { index: Some(_), .. }, Some(core)) =
             (&response, &self.servers[node].core)
         {
-            let verdict = self.checks.contact.gives_read_index(node, core, &self.servers, reply);
+            let verdict = self.checks.contact.gives_read_index((node, before), core, &self.servers, reply);
             self.judge("reads", verdict);
         }
         let response = self.forge(response);
