@@ -310,6 +310,22 @@ async fn two_who_ask_at_once_are_not_both_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_was_let_go_counts_as_gone_under_the_next_leader_too() {
+    let cluster = cluster(&["n1", "n2", "n3"], &[]);
+    let application = FakeApplication::knowing(&["n1", "n2", "n3"]);
+    let builder = Autopilot::builder(cluster.clone(), application);
+    let autopilot = builder.start(TERM).await;
+    assert!(autopilot.safe_to_stop("n2").await.unwrap().safe);
+    autopilot.stop().await;
+    cluster.edit(|view| view.term = Term(2));
+    let next = builder.start(Term(2)).await;
+    assert_eq!(next.safe_to_stop("n3").await.unwrap().reasons[0].code(), "quorum-after");
+    sleep(Hand::LEAVING).await;
+    assert!(next.safe_to_stop("n3").await.unwrap().safe, "n2 stayed");
+    next.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_server_is_told_and_stays_out_until_somebody_wants_it() {
     let cluster = cluster(&["n1", "n2", "n3"], &[]);
     let application = FakeApplication::knowing(&["n1", "n2", "n3"]);

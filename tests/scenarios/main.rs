@@ -10,6 +10,7 @@ mod identity;
 mod joint;
 mod leases;
 mod membership;
+mod orders;
 mod partial;
 mod readiness;
 mod reads;

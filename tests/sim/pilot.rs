@@ -4,6 +4,7 @@
 //! What the driver over tokio does with deadlines and tasks is done here with events: [`crate::world`] holds the rounds and
 //! the machines, this module what they are about.
 
+pub mod people;
 pub mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use autopilot::core::Run;
 use autopilot::{
-    Action, ChangePolicy, ClusterView, Config, HealthPolicy, KnownServer, NodeStatus, Plan, PlannedStep,
-    RemovalPolicy, ServerId, State, Step,
+    Action, ChangePolicy, ClusterView, Config, Hand, HealthPolicy, KnownServer, NodeStatus, Plan,
+    PlannedStep, RemovalPolicy, ServerId, State, Step,
 };
 use raft::Time;
 use raft::core::RequestId;
@@ -20,6 +21,8 @@ use rand::RngExt;
 
 use crate::check::autopilot::Watch;
 use crate::random::{Random, between, chance, stream};
+use people::Lie;
+pub use people::People;
 pub use policy::Policy;
 
 /// How autopilot is set up in one run.
@@ -45,6 +48,13 @@ pub struct Flight {
     pub policy: Policy,
     /// Mean time between what happens to machines, people and the application; zero for nothing.
     pub fleet_every: Duration,
+    /// Whether the application keeps ledgers in the replicated state. Then a run begins once everything is applied that was
+    /// stored before.
+    pub ledgers: bool,
+    /// How much time lies between two ledgers at least, unless an order stands that no ledger has; storing may be skipped.
+    pub ledger_every: Duration,
+    /// Mean time between what people order and ask; zero for nothing.
+    pub people_every: Duration,
 }
 
 impl Flight {
@@ -67,6 +77,9 @@ impl Flight {
             measures: false,
             policy: Policy::Stable,
             fleet_every: Duration::ZERO,
+            ledgers: false,
+            ledger_every: Duration::ZERO,
+            people_every: Duration::ZERO,
         }
     }
 
@@ -80,7 +93,9 @@ impl Flight {
         let limits = windows.iter().filter(|(max, _)| *max > 0).map(|(_, window)| *window);
         let flaps = if health.flap_limit > 0 { health.flap_half_life * 6 } else { Duration::ZERO };
         let limits: Duration = limits.sum();
-        *server_stabilization_time * 2 + self.reconcile * 3 + self.suspicion + slow + limits + flaps
+        // The longest pause, and the last window.
+        let orders = if self.people_every.is_zero() { Duration::ZERO } else { Duration::from_secs(5) };
+        *server_stabilization_time * 2 + self.reconcile * 3 + self.suspicion + slow + limits + flaps + orders
     }
 
     /// What a seed decides. `heartbeat` and `delay` are those of its Raft and its network.
@@ -111,14 +126,24 @@ impl Flight {
             policy: [Policy::Stable, Policy::Stable, Policy::ReadReplicas, Policy::Wilful]
                 [r.random_range(0..4)],
             fleet_every: between(r, ms(500), ms(5000)),
+            ledgers: !chance(&mut stream(seed, "ledgers"), 300),
+            ledger_every: between(&mut stream(seed, "ledger every"), ms(300), ms(4000)),
+            people_every: people_every(seed),
         }
     }
 }
 
+fn people_every(seed: u64) -> Duration {
+    let r = &mut stream(seed, "people every");
+    let ms = Duration::from_millis;
+    if chance(r, 400) { Duration::ZERO } else { between(r, ms(300), ms(4000)) }
+}
+
 fn health(seed: u64) -> HealthPolicy {
     let r = &mut stream(seed, "health");
+    let witnesses = [0, 0, 0, 1, 2][stream(seed, "witnesses").random_range(0..5)];
     if chance(r, 500) {
-        return HealthPolicy::reference();
+        return HealthPolicy { witnesses, ..HealthPolicy::reference() };
     }
     let ms = Duration::from_millis;
     HealthPolicy {
@@ -126,6 +151,7 @@ fn health(seed: u64) -> HealthPolicy {
         flap_half_life: between(r, ms(1000), ms(3000)),
         suspension: [Duration::ZERO, between(r, ms(200), ms(2000))][r.random_range(0..2)],
         joining: [Duration::ZERO, between(r, ms(500), ms(3000))][r.random_range(0..2)],
+        witnesses,
         ..HealthPolicy::default()
     }
 }
@@ -197,6 +223,16 @@ pub struct Pilot {
     pub look_began: Time,
     /// What was refused in the last round, so that a refusal is counted once.
     pub refused: BTreeSet<(ServerId, Action, &'static str)>,
+    /// Whom it asked the engine to add last.
+    pub admitting: Option<ServerId>,
+    /// The orders that stand.
+    pub hand: Hand,
+    /// Whether the application was asked for the ledger of an earlier leader.
+    pub took_over: bool,
+    /// Whether what is known is to be stored at the end of this round.
+    pub keep_due: bool,
+    /// When that was done last, in true time.
+    pub kept_at: Time,
     /// What the checkers know of this run.
     pub watch: Watch,
 }
@@ -212,6 +248,10 @@ pub struct Gossip {
     pub met: BTreeMap<usize, Time>,
     /// Who said that it leaves.
     pub left: BTreeSet<usize>,
+    /// When each was last heard of directly.
+    pub direct: BTreeMap<usize, Time>,
+    /// In which of its lives each is, the newest that anybody heard of.
+    pub lives: BTreeMap<usize, u64>,
 }
 
 /// A falsehood in the application of one server.
@@ -259,6 +299,10 @@ pub struct Fleet {
     pub gone: BTreeSet<usize>,
     /// Members that a person took out: they stay out.
     pub kept_out: BTreeSet<usize>,
+    /// The people around.
+    pub people: People,
+    /// Who lies when asked about others.
+    pub lies: BTreeMap<usize, Lie>,
     /// How many of the members, in a thousand, are measured where measuring goes wrong.
     pub measured_by_chance: u32,
     /// The server about which the engine refuses every change, and until when.
@@ -285,6 +329,8 @@ impl Fleet {
             leaving: BTreeSet::new(),
             gone: BTreeSet::new(),
             kept_out: BTreeSet::new(),
+            people: People::new(seed),
+            lies: BTreeMap::new(),
             measured_by_chance: 300,
             refused: None,
             switched_off_until: Time::ZERO,
@@ -298,6 +344,8 @@ impl Fleet {
     pub fn heal(&mut self) {
         self.rumours.clear();
         self.ills.clear();
+        self.lies.clear();
+        self.people.waiting.clear();
         self.refused = None;
         self.switched_off_until = Time::ZERO;
         self.rival_next = false;
@@ -376,6 +424,17 @@ pub enum Flying {
     },
     /// A new machine is started.
     Spawn,
+    /// What a run knows is stored.
+    Keep {
+        /// On which server.
+        node: usize,
+        /// Of which run.
+        pilot: u64,
+    },
+    /// Somebody gives an order or asks something.
+    People,
+    /// Orders that wait are given.
+    Orders,
 }
 
 /// What a look asked and was answered, but for the measurements.
@@ -403,8 +462,14 @@ impl Flying {
             | Self::Decide { node, .. }
             | Self::Act { node, .. }
             | Self::Deadline { node, .. }
+            | Self::Keep { node, .. }
             | Self::Gossip { node, .. } => Some(*node),
-            Self::Fleet | Self::Down { .. } | Self::Depart { .. } | Self::Spawn => None,
+            Self::Fleet
+            | Self::Down { .. }
+            | Self::Depart { .. }
+            | Self::Spawn
+            | Self::People
+            | Self::Orders => None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod fleet;
 mod flying;
 mod identity;
 mod operator;
+mod orders;
 mod perform;
 mod report;
 mod restores;

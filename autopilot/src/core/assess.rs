@@ -135,7 +135,7 @@ pub(super) fn judge(
     let sticks = was_healthy.is_some() && mutated(Mutant::StableSinceSticks);
     if was_healthy != Some(healthy) && !sticks {
         seen.since = now;
-        seen.credit = Duration::ZERO;
+        seen.credit = if mutated(Mutant::CreditKept) { seen.credit } else { Duration::ZERO };
     }
     // A leader that has lost its place says nothing about the others.
     let turned_bad =
@@ -270,5 +270,7 @@ pub(super) fn stable_at(
     } else {
         seen.since + required.saturating_sub(seen.credit)
     };
-    flaps::until(seen, policy).map_or(steady, |until| until.max(steady))
+    flaps::until(seen, policy)
+        .filter(|_| !mutated(Mutant::FlapsIgnored))
+        .map_or(steady, |until| until.max(steady))
 }

@@ -5,6 +5,7 @@
 //! that.
 
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, Reason, State};
 
 /// The size to be remembered after this round.
@@ -40,11 +41,11 @@ pub(super) fn removal(config: &Config, state: &State) -> Result<(), Reason> {
     if left >= size {
         return Ok(());
     }
-    if config.removal.only_when_replaced {
+    if config.removal.only_when_replaced && !mutated(Mutant::ReplacementIgnored) {
         return Err(Reason::NotReplaced { voters: left, size });
     }
     // A configured minimum takes the place of what was seen.
-    if config.removal.floor_from_size && config.min_quorum == 0 {
+    if config.removal.floor_from_size && config.min_quorum == 0 && !mutated(Mutant::FloorIgnored) {
         return Err(Reason::Floor { voters: left, size });
     }
     Ok(())

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::digest::stable_hash;
 use super::flaps;
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, Hand, InputsHash, Ledger, LedgerError, Memory, Order, ServerMemory, State};
 use raft_types::{ServerId, Time};
 
@@ -43,7 +44,7 @@ impl Ledger {
             memory.voter_removed_at.filter(|at| now.since(*at) < config.removal.cool_down);
         (memory.refused, memory.drained) = (Vec::new(), Vec::new());
         let mut hand = hand.clone();
-        hand.leaving.clear();
+        hand.leaving.retain(|_, until| now < *until);
         shift_memory(&mut memory, now, ORIGIN);
         shift_hand(&mut hand, now, ORIGIN);
         let mut ledger = Self {
@@ -70,7 +71,7 @@ impl Ledger {
     pub fn import(&self, inputs: &Inputs, age: Duration) -> Result<Takeover, LedgerError> {
         self.check_identity(inputs)?;
         let now = inputs.now;
-        let mut hand = self.hand.clone();
+        let mut hand = if mutated(Mutant::OrdersLost) { Hand::default() } else { self.hand.clone() };
         shift_hand(&mut hand, ORIGIN + age, now);
         hand.expire(now);
         let refused = self.check_time(inputs, age).err();
@@ -97,6 +98,12 @@ impl Ledger {
             (seen.since, seen.stats_at, seen.sampled_at) = (ORIGIN, None, None);
         }
         (memory.first_state_at, memory.last_state_at) = (None, None);
+        if mutated(Mutant::LimitsLost) {
+            (memory.changes, memory.removals, memory.voter_removed_at) = Default::default();
+        }
+        if mutated(Mutant::TombstonesLost) {
+            memory.tombstones.clear();
+        }
         shift_memory(&mut memory, ORIGIN, now);
         memory
     }
@@ -137,7 +144,7 @@ impl Ledger {
         if memory.servers.len() > Self::SERVERS_MAX || memory.tombstones.len() > Memory::TOMBSTONES_MAX {
             return corrupt("too many servers");
         }
-        let orders = [hand.cordoned.len(), hand.drained.len(), hand.windows.len()];
+        let orders = [hand.cordoned.len(), hand.drained.len(), hand.windows.len(), hand.leaving.len()];
         if orders.iter().any(|count| *count > Hand::ORDERS_MAX) {
             return corrupt("too many orders");
         }
@@ -150,6 +157,7 @@ impl Ledger {
             return corrupt("something is said to have happened after it was made");
         }
         let ends = hand.windows.iter().map(|window| window.until);
+        let ends = ends.chain(hand.leaving.values().copied());
         let mut ends = ends.chain(hand.paused.iter().map(|pause| pause.until));
         if ends.any(|until| until.since(ORIGIN) > Hand::SPAN_MAX * 2) {
             return corrupt("an order lasts for longer than any may");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use raft_types::Time;
 
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, Reason};
 
 /// How long until fewer than `max` of these times lie within the last `window`; `None` if that is so now.
@@ -21,17 +22,22 @@ fn wait(times: &[Time], max: usize, window: Duration, now: Time) -> Option<Durat
 /// Why autopilot may take no step at all now.
 pub(super) fn rate(inputs: &Inputs, config: &Config) -> Option<Reason> {
     let policy = &config.changes;
-    let left = wait(&inputs.memory.changes, policy.max, policy.window, inputs.now)?;
+    let waits = wait(&inputs.memory.changes, policy.max, policy.window, inputs.now);
+    let left = waits.filter(|_| !mutated(Mutant::RateIgnored))?;
     Some(Reason::RateLimit { left, max: policy.max, window: policy.window })
 }
 
 /// Why autopilot may take nothing from another dead server now.
 pub(super) fn removal(inputs: &Inputs, config: &Config, votes: bool) -> Result<(), Reason> {
     let (policy, memory, now) = (&config.removal, &inputs.memory, inputs.now);
-    if let Some(left) = wait(&memory.removals, policy.budget, policy.window, now) {
+    let waits = wait(&memory.removals, policy.budget, policy.window, now);
+    if let Some(left) = waits.filter(|_| !mutated(Mutant::BudgetIgnored)) {
         return Err(Reason::RemovalBudget { left, max: policy.budget, window: policy.window });
     }
-    let free_at = memory.voter_removed_at.filter(|_| votes).map(|at| at + policy.cool_down);
+    let free_at = memory
+        .voter_removed_at
+        .filter(|_| votes && !mutated(Mutant::RemovalCoolDownIgnored))
+        .map(|at| at + policy.cool_down);
     match free_at.map(|at| at.since(now)) {
         Some(left) if !left.is_zero() => Err(Reason::RemovalCoolDown { left, required: policy.cool_down }),
         _ => Ok(()),

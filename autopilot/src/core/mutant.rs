@@ -73,6 +73,52 @@ pub enum Mutant {
     ActsWithoutConfig,
     /// S5: leadership goes to whomever the promoter names.
     TransferToTheUnfit,
+    /// Orders: a cordoned server gets a vote, or leadership.
+    CordonIgnored,
+    /// Orders: a drained server that would be fit gets its vote back, or leadership.
+    DrainedVotesAgain,
+    /// Orders: nothing is done about a drained server.
+    DrainForgotten,
+    /// Orders: a pause is not looked at.
+    PauseIgnored,
+    /// Orders: maintenance windows are not looked at.
+    MaintenanceIgnored,
+    /// Whoever asks may stop, whether the others are a quorum or not.
+    StopWithoutQuorum,
+    /// Two that ask whether they may stop are both let go.
+    ReleasedForgotten,
+    /// Limits: a flapping server gets its vote like any other.
+    FlapsIgnored,
+    /// Limits: the budget of removals is not looked at.
+    BudgetIgnored,
+    /// Limits: the next dead voter goes right after the one before.
+    RemovalCoolDownIgnored,
+    /// Limits: any number of steps within any time.
+    RateIgnored,
+    /// Limits: dead voters go before others vote in their place.
+    FloorIgnored,
+    /// Limits: `removal.only_when_replaced` is not looked at.
+    ReplacementIgnored,
+    /// Limits: who was ill itself a moment ago takes things away.
+    SuspensionIgnored,
+    /// Limits: a leader that stood still trusts what it sees.
+    StandingStillIsNoDoubt,
+    /// A15: a leader that was cut off trusts what it sees.
+    CutOffIsNoDoubt,
+    /// Ledger: the next leader knows of no orders.
+    OrdersLost,
+    /// Ledger: the next leader starts with whole budgets.
+    LimitsLost,
+    /// Ledger: the next leader takes in again who was taken out.
+    TombstonesLost,
+    /// Ledger: who turned unhealthy keeps the credit of an earlier leader.
+    CreditKept,
+    /// Witnesses: nobody is listened to.
+    WitnessesIgnored,
+    /// Witnesses: one is enough where more are asked for.
+    OneWitnessEnough,
+    /// Witnesses: those who hear from the server do not count.
+    LivingWitnessesIgnored,
 }
 
 #[cfg_attr(not(feature = "__mutants"), allow(dead_code, reason = "for the simulator"))]
@@ -111,6 +157,29 @@ impl Mutant {
         Self::CleanupSwitchIgnored,
         Self::ActsWithoutConfig,
         Self::TransferToTheUnfit,
+        Self::CordonIgnored,
+        Self::DrainedVotesAgain,
+        Self::DrainForgotten,
+        Self::PauseIgnored,
+        Self::MaintenanceIgnored,
+        Self::StopWithoutQuorum,
+        Self::ReleasedForgotten,
+        Self::FlapsIgnored,
+        Self::BudgetIgnored,
+        Self::RemovalCoolDownIgnored,
+        Self::RateIgnored,
+        Self::FloorIgnored,
+        Self::ReplacementIgnored,
+        Self::SuspensionIgnored,
+        Self::StandingStillIsNoDoubt,
+        Self::CutOffIsNoDoubt,
+        Self::OrdersLost,
+        Self::LimitsLost,
+        Self::TombstonesLost,
+        Self::CreditKept,
+        Self::WitnessesIgnored,
+        Self::OneWitnessEnough,
+        Self::LivingWitnessesIgnored,
     ];
 
     /// Its name on the command line and in the documentation: `no-grace` for `NoGrace`.

@@ -4,13 +4,16 @@ use raft_types::ServerId;
 
 use super::candidates::Candidate;
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use super::safety::Safety;
 use crate::model::{Action, Order, Reason, ServerState, State, Step, server_order};
 
 /// Why nothing may be changed without being asked: a pause, or maintenance of the whole cluster.
 pub(super) fn gate(inputs: &Inputs) -> Option<Reason> {
     let now = inputs.now;
-    if let Some(pause) = inputs.hand.paused.as_ref().filter(|pause| pause.until > now) {
+    if let Some(pause) =
+        inputs.hand.paused.as_ref().filter(|pause| pause.until > now && !mutated(Mutant::PauseIgnored))
+    {
         let (by, why) = (pause.order.by.clone(), pause.order.why.clone());
         return Some(Reason::Paused { by, why, left: pause.until.since(now) });
     }
@@ -21,7 +24,7 @@ pub(super) fn gate(inputs: &Inputs) -> Option<Reason> {
 pub(super) fn maintenance(inputs: &Inputs, server: Option<&ServerId>) -> Option<Reason> {
     let now = inputs.now;
     let open = inputs.hand.windows.iter().filter(|w| w.server.as_ref() == server && w.is_open(now));
-    let last = open.max_by_key(|window| window.until)?;
+    let last = open.max_by_key(|window| window.until).filter(|_| !mutated(Mutant::MaintenanceIgnored))?;
     let (by, why) = (last.order.by.clone(), last.order.why.clone());
     Some(Reason::Maintenance { by, why, left: last.until.since(now) })
 }
@@ -29,10 +32,13 @@ pub(super) fn maintenance(inputs: &Inputs, server: Option<&ServerId>) -> Option<
 /// Why this server must get neither a vote nor leadership.
 pub(super) fn held_back(inputs: &Inputs, server: &ServerId) -> Option<Reason> {
     let hand = &inputs.hand;
-    if let Some(Order { by, why, .. }) = hand.drained.get(server) {
+    if let Some(Order { by, why, .. }) =
+        hand.drained.get(server).filter(|_| !mutated(Mutant::DrainedVotesAgain))
+    {
         return Some(Reason::Drained { by: by.clone(), why: why.clone() });
     }
-    if let Some(Order { by, why, .. }) = hand.cordoned.get(server) {
+    if let Some(Order { by, why, .. }) = hand.cordoned.get(server).filter(|_| !mutated(Mutant::CordonIgnored))
+    {
         return Some(Reason::Cordoned { by: by.clone(), why: why.clone() });
     }
     maintenance(inputs, Some(server))
@@ -48,6 +54,9 @@ pub(super) fn drains(inputs: &Inputs, state: &State, safety: &Safety<'_>) -> Vec
     let mut candidates = Vec::new();
     for (id, Order { by, why, .. }) in &inputs.hand.drained {
         let Some(server) = state.server(id).filter(|_| !is_drained(state, id)) else { continue };
+        if mutated(Mutant::DrainForgotten) {
+            continue;
+        }
         let reason = Reason::Drained { by: by.clone(), why: why.clone() };
         if server.is_leader() {
             candidates.push(hand_over(inputs, state, safety, reason));

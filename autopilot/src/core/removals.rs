@@ -163,7 +163,9 @@ fn joining(inputs: &Inputs, server: &ServerState) -> Result<(), Reason> {
 fn corroborated(inputs: &Inputs, input: &PromoterInput<'_>, server: &ServerState) -> Result<(), Reason> {
     let required = input.config.health.witnesses;
     let heard = inputs.witnesses.get(&server.id).copied().unwrap_or_default();
-    if required == 0 || (heard.dead >= required && heard.dead > heard.alive) {
+    let required = if mutated(Mutant::OneWitnessEnough) { required.min(1) } else { required };
+    let contradicted = heard.dead <= heard.alive && !mutated(Mutant::LivingWitnessesIgnored);
+    if required == 0 || (heard.dead >= required && !contradicted) || mutated(Mutant::WitnessesIgnored) {
         return Ok(());
     }
     Err(Reason::NotCorroborated { dead: heard.dead, alive: heard.alive, required })

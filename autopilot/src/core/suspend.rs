@@ -7,6 +7,7 @@ use raft_types::Time;
 
 use super::compose::Tally;
 use super::inputs::Inputs;
+use super::mutant::{Mutant, mutated};
 use crate::model::{Config, HealthReason, Reason, ServerState, State, Suspension, SuspensionCause};
 
 /// The suspension that holds from this round on, if any.
@@ -16,9 +17,9 @@ pub(super) fn judge(inputs: &Inputs, config: &Config, state: &State, tally: &Tal
         return None;
     }
     let before = inputs.memory.suspended.filter(|suspension| suspension.until > inputs.now);
-    let cause = if stood_still(inputs) {
+    let cause = if stood_still(inputs) && !mutated(Mutant::StandingStillIsNoDoubt) {
         SuspensionCause::TimeGap
-    } else if inputs.view.is_leader && cut_off(state, tally) {
+    } else if inputs.view.is_leader && cut_off(state, tally) && !mutated(Mutant::CutOffIsNoDoubt) {
         SuspensionCause::CutOff
     } else {
         return before;
@@ -63,6 +64,6 @@ const fn is_silence(reason: &HealthReason) -> bool {
 
 /// Why nothing may be taken away now.
 pub(super) fn reason(suspended: Option<Suspension>, now: Time) -> Option<Reason> {
-    let suspension = suspended.filter(|suspension| suspension.until > now)?;
+    let suspension = suspended.filter(|s| s.until > now && !mutated(Mutant::SuspensionIgnored))?;
     Some(Reason::Suspended { cause: suspension.cause, left: suspension.until.since(now) })
 }

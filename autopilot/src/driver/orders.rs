@@ -165,6 +165,8 @@ impl Task {
             let released = self.event(EventKind::Released, server, Reason::Requested);
             self.tell(Event { actor: by.clone(), ..released });
             self.show_hand();
+            // The next leader must know, or it lets another one go as well.
+            self.keep_ledger().await;
         }
         Ok(answer)
     }

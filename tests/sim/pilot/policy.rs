@@ -51,10 +51,10 @@ impl Promoter for Wilful {
         let mut changes = Changes::default();
         let state = input.state;
         let servers = || state.servers.values();
-        if state.voters.len() < Self::VOTERS
-            && let Some(next) = servers().find(|server| server.is_promotable(input.now))
-        {
-            changes.promote(&next.id, "one more vote");
+        if state.voters.len() < Self::VOTERS {
+            // Whoever comes first may be held back by an order; only one of them is taken.
+            let fit = servers().filter(|server| server.is_promotable(input.now));
+            fit.for_each(|next| changes.promote(&next.id, "one more vote"));
         }
         if state.voters.len() > Self::VOTERS {
             let leader = servers().find(|server| server.is_leader());

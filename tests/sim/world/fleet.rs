@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use autopilot::{Config, KnownServer, NodeStatus, ServerId};
+use autopilot::{Config, Instruction, KnownServer, NodeStatus, ServerId};
 use raft::core::EntryKind;
 use raft::{Configuration, ConfigurationChange, Suffrage, Time};
 use rand::RngExt;
@@ -13,7 +13,8 @@ use super::{Event, World};
 use crate::check::autopilot::goal;
 use crate::check::liveness;
 use crate::disk::Disk;
-use crate::pilot::{Flying, Ills, Rumour, Stage};
+use crate::pilot::people::Promised;
+use crate::pilot::{Flying, Ills, Policy, Rumour, Stage};
 use crate::random::{between, chance};
 use crate::workload::Asked;
 
@@ -31,6 +32,9 @@ impl World {
         if !flight.fleet_every.is_zero() {
             self.schedule(flight.fleet_every, Event::Flying(Box::new(Flying::Fleet)));
         }
+        if !flight.people_every.is_zero() {
+            self.schedule(flight.people_every, Event::Flying(Box::new(Flying::People)));
+        }
     }
 
     /// A server has started: it knows itself, and its gossip begins.
@@ -42,6 +46,7 @@ impl World {
         let gossip = self.fleet.gossip.entry(node).or_default();
         *gossip = crate::pilot::Gossip { epoch, ..crate::pilot::Gossip::default() };
         gossip.heard.insert(node, self.now);
+        gossip.lives.insert(node, epoch);
         self.schedule(Duration::ZERO, Event::Flying(Box::new(Flying::Gossip { node, epoch })));
     }
 
@@ -66,6 +71,7 @@ impl World {
         mine.heard.insert(node, now);
         for other in heard {
             mine.heard.insert(other, now);
+            mine.direct.insert(other, now);
             if self.fleet.leaving.contains(&other) {
                 mine.left.insert(other);
             }
@@ -73,6 +79,10 @@ impl World {
             for (about, at) in &theirs.heard {
                 let known = mine.heard.entry(*about).or_insert(*at);
                 *known = (*known).max(*at);
+            }
+            for (about, life) in &theirs.lives {
+                let known = mine.lives.entry(*about).or_default();
+                *known = (*known).max(*life);
             }
             mine.left.extend(&theirs.left);
         }
@@ -122,6 +132,7 @@ impl World {
             let peer = &self.servers[about].peer;
             let mut known = KnownServer::alive(peer.id.clone(), peer.address.clone());
             known.node_status = status(about)?;
+            known.incarnation = gossip.lives.get(&about).copied();
             if flight.policy.is_replica(about) {
                 known.meta = std::sync::Arc::new([("read_replica".to_owned(), "true".to_owned())].into());
             }
@@ -214,12 +225,16 @@ impl World {
             return false;
         }
         let lost: BTreeSet<&ServerId> = lost.iter().map(|node| self.servers[*node].id()).collect();
+        // Before anybody misses the lost ones, one who is to lose its vote may do so.
+        let unwanted: BTreeSet<&ServerId> =
+            (0..self.servers.len()).filter(|n| self.is_unwanted(*n)).map(|n| self.servers[n].id()).collect();
         let enough = |configuration: &Configuration| {
             configuration.electorates().all(|set| {
                 let dead = set.iter().filter(|server| lost.contains(&server.id)).count();
                 let votes = |server: &&raft::Server| server.suffrage == Suffrage::Voter;
-                let left = set.iter().filter(votes).filter(|server| !lost.contains(&server.id)).count();
-                left > (left + dead) / 2
+                let left: Vec<_> = set.iter().filter(votes).filter(|s| !lost.contains(&s.id)).collect();
+                let loses = usize::from(left.iter().any(|server| unwanted.contains(&server.id)));
+                left.len() - loses > (left.len() - loses + dead) / 2
             })
         };
         let in_logs = |disk: &Disk| {
@@ -236,9 +251,22 @@ impl World {
             && (0..self.servers.len()).filter(|n| !self.fleet.gone.contains(n)).all(known)
     }
 
+    /// Whether the policy, or an order, may take the vote of this server.
+    fn is_unwanted(&self, node: usize) -> bool {
+        let Some(flight) = &self.options.autopilot else { return false };
+        let id = self.servers[node].id();
+        let drained = Promised::Drained(id.clone());
+        let waits = |order: &Instruction| matches!(order, Instruction::Drain { server, .. } if server == id);
+        let people = &self.fleet.people;
+        flight.policy.is_replica(node)
+            || flight.policy == Policy::Wilful
+            || people.waiting.iter().any(waits)
+            || people.promises.iter().any(|promise| promise.what == drained && !promise.lifted)
+    }
+
     /// Whether everybody who is left is up, reached and known to be, and no change is on its way: only then does anything
     /// end for good, for the sake of runs that can be judged in the end.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let changing = self.workload.pending().values().any(|(_, asked)| *asked == Asked::Change);
         let acting = self.fleet.pilots.iter().any(|(node, pilot)| {
             pilot.epoch == self.servers[*node].epoch
@@ -469,10 +497,14 @@ impl World {
     /// Ends what is wrong with machines and applications; whoever was about to leave is gone.
     pub(super) fn heal_fleet(&mut self) {
         self.fleet.heal();
+        self.fleet.people.wanted_back = (0..self.servers.len()).collect();
         for node in self.fleet.leaving.clone() {
-            // Whoever is needed stays until it is out of the configuration.
             if self.survives_without(&BTreeSet::from([node])) {
                 self.retire(node);
+            } else {
+                // Whoever is needed thinks better of it.
+                self.fleet.leaving.remove(&node);
+                self.fleet.gossip.values_mut().for_each(|gossip| drop(gossip.left.remove(&node)));
             }
         }
     }
@@ -480,6 +512,7 @@ impl World {
     /// V4 and A15: the members become what the policy wants, and the report becomes true.
     pub fn settle_fleet(&mut self) {
         let Some(flight) = self.options.autopilot.clone() else { return };
+        self.lift_some_orders();
         let election = liveness::patience(&self.options, &self.servers);
         let wait = flight.patience();
         let changes = u32::try_from(self.servers.len() * 2 + 4).unwrap_or(u32::MAX);
@@ -491,8 +524,11 @@ impl World {
                 last = Err("nobody leads".to_owned());
                 return false;
             };
-            let size = world.pilot(leader).and_then(|pilot| pilot.state.stable_size);
-            last = goal::reached(&flight, &world.fleet, &world.servers, leader, size);
+            let Some(pilot) = world.pilot(leader).filter(|_| world.fleet.people.waiting.is_empty()) else {
+                last = Err("no autopilot runs that was told everything".to_owned());
+                return false;
+            };
+            last = goal::reached(&flight, &world.fleet, &world.servers, leader, pilot);
             last.is_ok()
         });
         if self.failure.is_some() {

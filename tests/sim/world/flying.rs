@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use autopilot::core::{AddPlan, Gathered, Mode, Run, everybody_answered, expected, plan_add, with_mutant};
 use autopilot::{
-    Actor, Capabilities, ClusterError, ClusterView, Hand, Inputs, NodeStatus, Performed, Plan, PlannedStep,
-    Round, ServerId, ServerStats, State, Step, Verdict as Decided,
+    Actor, Capabilities, ClusterError, ClusterView, Hand, Inputs, Performed, Plan, PlannedStep, Round,
+    ServerId, ServerStats, State, Step, Verdict as Decided,
 };
 use raft::core::{Outcome, RaftCore, Refusal, RequestId, Role};
-use raft::{ConfigurationChange, LogIndex};
+use raft::{ConfigurationChange, LogIndex, Time};
 
 use super::{Event, World};
 use crate::check::autopilot::accepted::Engine;
-use crate::check::autopilot::{Watch, decision};
+use crate::check::autopilot::{Watch, decision, limits};
 use crate::pilot::{Flying, Pilot, Questions, Stage};
 use crate::random::{between, chance, fold_number};
 use crate::workload::Asked;
@@ -40,6 +40,13 @@ impl World {
             Flying::Fleet => self.disturb_fleet(),
             Flying::Down { node, lasts } => self.go_down(node, lasts),
             Flying::Depart { node, patience } => self.depart(node, patience),
+            Flying::Keep { node, pilot } => {
+                if self.has_pilot(node, pilot) {
+                    self.keep_ledger(node);
+                }
+            }
+            Flying::People => self.be_people(),
+            Flying::Orders => self.give_orders(),
             Flying::Spawn => {
                 if self.faults {
                     self.spawn();
@@ -48,7 +55,7 @@ impl World {
         }
     }
 
-    fn fly_after(&mut self, after: Duration, flying: Flying) {
+    pub(super) fn fly_after(&mut self, after: Duration, flying: Flying) {
         self.schedule(after, Event::Flying(Box::new(flying)));
     }
 
@@ -95,6 +102,10 @@ impl World {
         }
         self.fleet.pilots.remove(&node);
         let Some(term) = leads else { return };
+        // Until it is, each of its steps asks again.
+        if flight.ledgers && !self.has_caught_up(node) {
+            return;
+        }
         self.cover("autopilot: runs");
         let local = self.servers[node].clock.local(self.now);
         self.fleet.next_pilot += 1;
@@ -110,10 +121,21 @@ impl World {
             first_deadline: local + FIRST_CONTACT_WAIT.min(flight.update / 2),
             look_began: self.now,
             refused: BTreeSet::new(),
+            admitting: None,
+            hand: Hand::default(),
+            took_over: false,
+            keep_due: false,
+            kept_at: Time::ZERO,
             watch: Watch::default(),
         };
         self.fleet.pilots.insert(node, pilot);
         self.fly_after(Duration::ZERO, Flying::Look { node, pilot: number, refresh: true });
+    }
+
+    /// Whether everything that earlier leaders stored can be read on this leader, as the agent waits for with a barrier.
+    fn has_caught_up(&self, node: usize) -> bool {
+        let server = &self.servers[node];
+        server.core.as_ref().is_some_and(|c| c.is_ready() && server.machine.last.term == c.term())
     }
 
     /// What the engine of this server shows, as the adapter for `raft::Raft` shows it.
@@ -181,47 +203,64 @@ impl World {
         self.fly_after(takes, Flying::Decide { node, pilot: number, asked });
     }
 
-    fn decide(&mut self, node: usize, number: u64, asked: Questions) {
-        if !self.has_pilot(node, number) {
-            return;
-        }
-        let Some(flight) = self.options.autopilot.clone() else { return };
+    /// One round on what was asked; `None` while a first look waits for answers, or if there was nobody to judge it for.
+    fn round(&mut self, node: usize, asked: Questions) -> Option<(Inputs, Round)> {
+        let flight = self.options.autopilot.clone()?;
         let mutant = self.options.mutant.and_then(crate::mutant::Mutant::autopilot);
         let fetched = self.measure(node);
         let enabled = self.fleet.switched_off_until <= self.now;
         let local = self.servers[node].clock.local(self.now);
         let promoter = flight.policy.promoter();
         let Questions { at, mode, view, config, known } = asked;
-        let Some(pilot) = self.fleet.pilots.get_mut(&node) else { return };
+        let witnesses = config.clone().map(|config| self.hear_witnesses(node, &config)).unwrap_or_default();
+        let pilot = self.fleet.pilots.get_mut(&node)?;
         pilot.watch.answered = known.is_ok();
-        let (inputs, round) = with_mutant(mutant, || {
+        pilot.hand.expire(at);
+        let (hand, takes_over) = (pilot.hand.clone(), !pilot.took_over);
+        let mut inputs = with_mutant(mutant, || {
             pilot.run.heard(at, Some(config), known);
-            let gathered = Gathered {
-                view,
-                capabilities: CAPABILITIES,
-                fetched,
-                witnesses: BTreeMap::new(),
-                hand: Hand::default(),
-                reconciliation_enabled: enabled,
-            };
-            let inputs = pilot.run.inputs(at, mode, gathered);
-            let round = Round::run(&inputs, &*promoter);
-            (inputs, round)
+            let capabilities = CAPABILITIES;
+            let gathered =
+                Gathered { view, capabilities, fetched, witnesses, hand, reconciliation_enabled: enabled };
+            pilot.run.inputs(at, mode, gathered)
         });
+        if takes_over {
+            self.take_over(node, &mut inputs);
+        }
+        let round = with_mutant(mutant, || Round::run(&inputs, &*promoter));
+        let pilot = self.fleet.pilots.get_mut(&node)?;
+        let number = pilot.number;
         if pilot.looks == 0 && local < pilot.first_deadline && !everybody_answered(&round.state) {
             pilot.run.memory = inputs.memory;
-            return self.fly_after(FIRST_CONTACT_PAUSE, Flying::Look { node, pilot: number, refresh: true });
+            self.fly_after(FIRST_CONTACT_PAUSE, Flying::Look { node, pilot: number, refresh: true });
+            return None;
         }
         pilot.looks += 1;
         pilot.run.memory = round.memory.clone();
         if mode != Mode::Watch {
             pilot.run.reconciled(local);
+            pilot.keep_due = true;
         }
         (pilot.state, pilot.plan) = (round.state.clone(), round.plan.clone());
+        self.settle_ledgers();
         self.judge_round(node, &inputs, &round);
-        if self.failure.is_some() {
+        self.failure.is_none().then_some((inputs, round))
+    }
+
+    /// A look that somebody's question takes, between those that are due.
+    pub(super) fn glance(&mut self, node: usize) -> Option<(Inputs, Round)> {
+        let at = self.servers[node].clock.local(self.now);
+        let view = self.view(node)?;
+        let (config, known) = (self.given_config(node), self.known_servers(node));
+        self.round(node, Questions { at, mode: Mode::Watch, view, config, known })
+    }
+
+    fn decide(&mut self, node: usize, number: u64, asked: Questions) {
+        if !self.has_pilot(node, number) {
             return;
         }
+        let Some(flight) = self.options.autopilot.clone() else { return };
+        let Some((_, round)) = self.round(node, asked) else { return };
         self.hash = fold_number(self.hash, round.state.failure_tolerance as u64);
         let Some(planned) = round.plan.step else { return self.admit(node, number) };
         self.trace(|| format!("{} decides: {}: {}", self.servers[node].id(), planned.step, planned.reason));
@@ -242,9 +281,17 @@ impl World {
         let Some(flight) = self.options.autopilot.clone() else { return };
         let mutant = self.options.mutant.and_then(crate::mutant::Mutant::autopilot);
         let promoter = flight.policy.promoter();
+        if let Some(planned) = &round.plan.step {
+            self.judge_promises(node, inputs, &planned.step);
+        }
         let Some(pilot) = self.fleet.pilots.get_mut(&node) else { return };
-        pilot.watch.observed.look(inputs);
-        let mut found = decision::decided(&mut pilot.watch, inputs, round);
+        let watch = &mut pilot.watch;
+        let before = watch.observed.looked_at;
+        watch.observed.look(inputs);
+        limits::suspend(watch, inputs, before);
+        limits::take_in(watch, inputs, &round.state);
+        let mut found = decision::decided(watch, inputs, round);
+        found = found.and_then(|()| limits::decided(watch, inputs, round));
         if pilot.looks.is_multiple_of(4) || round.plan.step.is_some() {
             found = found.and_then(|()| with_mutant(mutant, || decision::repeats(inputs, round, &*promoter)));
         }
@@ -357,7 +404,12 @@ impl World {
         if failure.is_none() {
             pilot.run.reconcile_soon(local);
         }
+        let life = step.and_then(Step::loser).and_then(|id| pilot.run.known().servers.get(id));
+        let incarnation = life.and_then(|server| server.incarnation);
         let Some(step) = step else {
+            if let (None, Some(id)) = (&failure, pilot.admitting.take()) {
+                self.welcome(node, &id);
+            }
             self.cover(if failure.is_none() {
                 "autopilot: servers added"
             } else {
@@ -369,7 +421,7 @@ impl World {
             (Some(error), _) => with_mutant(mutant, || pilot.run.failed(local, step, error)),
             (None, Some(why)) => {
                 let (term, by) = (pilot.run.term(), &Actor::AUTOPILOT);
-                let how = Performed { at: local, term, by, why, index: None, incarnation: None };
+                let how = Performed { at: local, term, by, why, index: None, incarnation };
                 pilot.run.performed(step, &how);
             }
             (None, None) => {}
@@ -404,6 +456,9 @@ impl World {
             }
             (Some(_), _) => "autopilot: steps refused by the engine",
         });
+        if failure.is_none() {
+            self.note_step(node, step, incarnation);
+        }
         if failure.is_none()
             && let Step::Remove { id, class } | Step::Swap { out: id, class: Some(class), .. } = step
             && class.is_failed()
@@ -427,9 +482,15 @@ impl World {
         let now = self.now;
         let Some(pilot) = self.fleet.pilots.get_mut(&node) else { return };
         pilot.stage = Stage::Idle;
+        let keep = pilot.keep_due && now.since(pilot.kept_at) >= flight.ledger_every;
+        pilot.keep_due &= !keep;
         let passed = now.since(pilot.look_began);
         let after = flight.update.saturating_sub(passed).max(Duration::from_millis(1));
         self.fly_after(after, Flying::Look { node, pilot: number, refresh: false });
+        if keep {
+            // Not within a step of the core, whose outcome may have led here.
+            self.fly_after(Duration::ZERO, Flying::Keep { node, pilot: number });
+        }
     }
 
     /// The leader's application asks for a live server that it knows and that is no member, if there is one.
@@ -442,21 +503,13 @@ impl World {
         let plan = plan_add(core.configuration(), leader.as_ref(), &peer.id, &peer.address);
         let index = core.configuration_index();
         let Ok(AddPlan::Change { .. }) = plan else { return self.idle(node, number) };
+        self.judge_admission(node, joiner);
+        if let Some(pilot) = self.fleet.pilots.get_mut(&node) {
+            pilot.admitting = Some(peer.id.clone());
+        }
         let change = ConfigurationChange::AddNonvoter { id: peer.id, address: peer.address };
         let request = self.change_expecting(node, change, Some(index));
         self.await_change(node, number, request, None);
-    }
-
-    /// The first server that the leader's application knows to be alive and that is no member.
-    fn joiner(&mut self, node: usize) -> Option<usize> {
-        let known = self.known_servers(node).ok()?;
-        let configuration = self.servers[node].core.as_ref()?.configuration();
-        let wanted = |candidate: usize| {
-            let id = self.servers[candidate].id();
-            let alive = known.iter().any(|k| k.id == *id && k.node_status == NodeStatus::Alive);
-            alive && configuration.server(id).is_none() && !self.fleet.kept_out.contains(&candidate)
-        };
-        (0..self.servers.len()).find(|candidate| wanted(*candidate))
     }
 
     /// Somebody other than autopilot changes members, on whatever configuration is in force.

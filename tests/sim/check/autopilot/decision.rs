@@ -134,12 +134,18 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// A2: a healthy voter keeps its vote unless the policy takes it, and the leader always does. Who is asked to lead is a
+    /// A2: a healthy voter keeps its vote unless the policy, or an order, takes it, and the leader always does. Who is asked to lead is a
     /// healthy voter.
     fn healthy_stay(&self) -> Result<(), String> {
         let about = self.gone().unwrap_or_else(|| self.id());
         let healthy = self.watch.observed.is_healthy(about);
-        let by_policy = matches!(self.planned.reason, Reason::Policy { .. });
+        let drained = &self.inputs.hand.drained;
+        let ordered = match self.step() {
+            Step::Transfer { .. } => drained.contains_key(&self.inputs.view.id),
+            step => step.loser().is_some_and(|id| drained.contains_key(id)),
+        };
+        let by_policy = matches!(self.planned.reason, Reason::Policy { .. })
+            || (ordered && matches!(self.planned.reason, Reason::Drained { .. }));
         let leads = self.step().loser() == Some(&self.inputs.view.id);
         let votes = self.before().is_voter(about);
         let wrong = leads
@@ -156,15 +162,15 @@ impl Case<'_> {
         }
     }
 
-    /// A3: a vote goes to a member that this run saw healthy in every look for the whole time.
+    /// A3: a vote goes to a member that this run, and those before it by their ledgers, saw healthy in every look for the
+    /// whole time.
     fn probation(&self) -> Result<(), String> {
         let Some(id) = self.gains() else { return Ok(()) };
         let member = self.before().server(id);
         if member.is_none_or(|member| member.suffrage != Suffrage::Nonvoter) {
             return Err(format!("{} is promoted without being a member that does not vote", id));
         }
-        let since = self.watch.observed.members.get(id).and_then(|member| member.healthy_since);
-        let seen = since.map(|since| self.inputs.now.since(since));
+        let seen = self.watch.healthy_since(id, self.inputs.now);
         let required = self.config.server_stabilization_time;
         if seen.is_some_and(|seen| seen >= required) {
             return Ok(());

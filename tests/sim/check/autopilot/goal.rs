@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use autopilot::{Config, State};
+use autopilot::{Action, Config, State, Verdict as Decided};
 use raft::{Configuration, ServerId, Suffrage};
 
 use crate::check::Verdict;
 use crate::pilot::policy::Wilful;
-use crate::pilot::{Fleet, Flight, Policy};
+use crate::pilot::{Fleet, Flight, Pilot, Policy};
 use crate::server::SimServer;
 
-/// Whether the members are what the policy wants of the machines that are left. `size` is the number of voters that was
-/// seen stable, below which dead ones may stay.
+/// Whether the members are what the policy and the orders want of the machines that are left. Below the number of voters that
+/// the run saw stable dead ones may stay.
 ///
 /// # Errors
 /// Who is missing, or is there and should not be.
@@ -20,8 +20,9 @@ pub fn reached(
     fleet: &Fleet,
     servers: &[SimServer],
     leader: usize,
-    size: Option<usize>,
+    pilot: &Pilot,
 ) -> Verdict {
+    let (size, hand) = (pilot.state.stable_size, &pilot.hand);
     let core = servers[leader].core.as_ref().ok_or("the leader is down")?;
     let configuration = core.configuration();
     if configuration.is_joint() || core.configuration_index() > core.commit_index() {
@@ -29,23 +30,48 @@ pub fn reached(
     }
     let gone: BTreeSet<&ServerId> = fleet.gone.iter().map(|node| servers[*node].id()).collect();
     let dead: Vec<_> = configuration.servers().iter().filter(|server| gone.contains(&server.id)).collect();
-    dead_are_out(&flight.config, configuration, &dead, size)?;
+    let up = |id: &ServerId| servers.iter().any(|server| server.id() == id && server.is_up());
+    let witnesses = configuration.servers().iter().filter(|member| up(&member.id)).count() - 1;
+    if witnesses >= flight.config.health.witnesses {
+        dead_are_out(&flight.config, configuration, &dead, size)?;
+    }
+    drained_are_done(pilot, configuration, servers[leader].id())?;
+    let held = |id: &ServerId| hand.cordoned.contains_key(id) || hand.drained.contains_key(id);
     for (node, server) in servers.iter().enumerate() {
         if fleet.gone.contains(&node) || fleet.kept_out.contains(&node) {
             continue;
         }
         let suffrage = configuration.server(server.id()).map(|member| member.suffrage);
-        let wants_vote = flight.policy != Policy::Wilful && !flight.policy.is_replica(node);
+        let wants_vote =
+            flight.policy != Policy::Wilful && !flight.policy.is_replica(node) && !held(server.id());
         match suffrage {
             None => return Err(format!("{} lives and is no member", server.id())),
-            Some(Suffrage::Nonvoter) if wants_vote => return Err(format!("{} has no vote", server.id())),
+            Some(Suffrage::Nonvoter) if wants_vote => {
+                let blocked = pilot.state.server(server.id()).and_then(|server| server.blocked_by.as_ref());
+                return Err(format!("{} has no vote: {blocked:?}", server.id()));
+            }
             Some(_) => {}
         }
     }
     let (members, votes) = (configuration.servers().len(), configuration.voters_count());
-    let wanted = members.min(Wilful::VOTERS)..=Wilful::VOTERS.max(flight.config.min_quorum);
+    let free = configuration.servers().iter().filter(|member| !held(&member.id)).count();
+    let wanted = members.min(Wilful::VOTERS).min(free.max(1))..=Wilful::VOTERS.max(flight.config.min_quorum);
     if flight.policy == Policy::Wilful && dead.is_empty() && !wanted.contains(&votes) {
         return Err(format!("{votes} of {members} members vote"));
+    }
+    Ok(())
+}
+
+/// Whoever is drained has neither vote nor leadership, or the last round said why not.
+fn drained_are_done(pilot: &Pilot, configuration: &Configuration, leader: &ServerId) -> Verdict {
+    let takes = [Action::Demote, Action::Transfer];
+    for id in pilot.hand.drained.keys() {
+        let refused = pilot.plan.decisions.iter().any(|decision| {
+            decision.server == *id && decision.verdict == Decided::Refused && takes.contains(&decision.action)
+        });
+        if (configuration.is_voter(id) || id == leader) && !refused {
+            return Err(format!("{id} is drained, still votes or leads, and nobody says why"));
+        }
     }
     Ok(())
 }

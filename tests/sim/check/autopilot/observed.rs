@@ -57,6 +57,19 @@ impl Observed {
         self.quorum_since = quorum.then(|| self.quorum_since.unwrap_or(inputs.now));
     }
 
+    /// Takes these members for healthy from now on, by the word of an earlier leader, until a look shows something else.
+    pub fn expect<'a>(&mut self, healthy: impl Iterator<Item = &'a ServerId>, now: Time) {
+        let seen = Member {
+            sample: None,
+            broken: [false, false],
+            judged_at: Time::ZERO,
+            healthy_since: Some(now),
+            unhealthy_since: None,
+            answered_at: None,
+        };
+        self.members.extend(healthy.map(|id| (id.clone(), seen)));
+    }
+
     /// Whether this member was healthy at the last look.
     #[must_use]
     pub fn is_healthy(&self, id: &ServerId) -> bool {
