@@ -388,13 +388,17 @@ fn d15_a_server_that_a_restore_left_behind_neither_acknowledges_nor_serves() {
     let number = world.back_up(leader);
     commit(&mut world, leader, 5);
     world.isolate(leader);
-    world.restore_backup(leader, number);
+    let above = LogIndex(world.core(leader).last().index.0 + 20);
+    world.restore_backup(leader, number, above);
     world.wait("it takes the backup over", |world| world.count("restores taken over by a leader") > 0);
     world.run_for(seconds(5));
     let next = other_than(&world, &[leader]);
     let next = if world.leads(next) { next } else { other_than(&world, &[leader, next]) };
-    // Above all that it has, so that only the terms tell the two histories apart.
-    commit(&mut world, next, 60);
+    // The same index, so that only the terms tell the two histories apart.
+    while world.core(next).commit_index() <= above {
+        commit(&mut world, next, 1);
+    }
+    assert_eq!(world.core(next).commit_index(), above.next());
     world.filter =
         Some(Box::new(move |_, to, request| to != leader || !matches!(request, Request::Append { .. })));
     world.network.heal();
@@ -403,7 +407,7 @@ fn d15_a_server_that_a_restore_left_behind_neither_acknowledges_nor_serves() {
     world.run_for(seconds(3));
     assert_eq!(world.workload.outcome(read), Some(&Outcome::Refused(Refusal::ReadUnconfirmed)));
     world.filter = None;
-    commit(&mut world, next, 3);
+    commit(&mut world, next, 30);
     world.run_for(seconds(3));
     let id = world.servers[leader].peer.id.clone();
     let matched = world.core(next).follower(&id).map(|follower| follower.matched.index);

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use raft::{EntryId, Time};
 
-use super::commit::Commit;
 use crate::linearizable::{self, Action, Answer, End, Key, Operation, Value, check, shorten};
 use crate::machine::Machine;
 use crate::register::Registers;
@@ -67,23 +66,15 @@ impl Linearizable {
     /// Judges the whole history, part by part. False if the search had to be given up.
     ///
     /// # Errors
-    /// It is not linearizable; the sentence holds a shortened history. Or something was answered out of a state that never
-    /// became the cluster's.
-    pub fn judged(&self, commit: &Commit) -> Result<bool, String> {
+    /// It is not linearizable; the sentence holds a shortened history.
+    pub fn judged(&self) -> Result<bool, String> {
         let mut parts: BTreeMap<EntryId, Vec<Operation>> = BTreeMap::new();
         for (restored, operation) in &self.history {
             let begins = || self.restored.get(restored).cloned().unwrap_or_default();
             parts.entry(*restored).or_insert_with(begins).push(operation.clone());
         }
         let mut searched = true;
-        for (restored, part) in parts {
-            let answered =
-                |operation: &&Operation| operation.invoked > 0 && matches!(operation.end, End::Answered(..));
-            if let Some(operation) = part.iter().find(answered).filter(|_| !commit.is_decided(restored)) {
-                return Err(format!(
-                    "[{operation}] was answered out of the restore {restored}, which was lost"
-                ));
-            }
+        for part in parts.into_values() {
             match check(&part, STEPS) {
                 linearizable::Verdict::Linearizable => {}
                 linearizable::Verdict::Unknown { .. } => searched = false,
@@ -92,6 +83,7 @@ impl Linearizable {
         }
         Ok(searched)
     }
+
     fn push(&mut self, restored: EntryId, node: usize, key: Key, action: Action, began: Time, end: End) {
         // Clients are anonymous; what helps a reader is the server that was asked.
         let client = u32::try_from(node).unwrap_or(u32::MAX);

@@ -160,7 +160,7 @@ impl World {
 
     /// Judges what all clients saw.
     pub(super) fn judge_history(&mut self) {
-        match self.checks.linearizable.judged(&self.checks.commit) {
+        match self.checks.linearizable.judged() {
             Ok(true) => self.cover("histories judged"),
             Ok(false) => self.cover("histories too hard to judge"),
             Err(sentence) => self.judge("linearizable", Err(sentence)),

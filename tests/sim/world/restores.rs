@@ -55,16 +55,16 @@ impl World {
         let node = leader.filter(|_| chance(&mut self.operator, 950)).unwrap_or(node);
         if self.may_restore(node) {
             let number = self.operator.random_range(0..self.backups.len());
-            self.restore_backup(node, number);
+            let of_origin = self.backups[number].last.index;
+            let last = self.servers[node].log.last().index;
+            let far = LogIndex(last.0 + self.operator.random_range(1..40));
+            let above = [LogIndex::ZERO, of_origin, far][self.operator.random_range(0..3)];
+            self.restore_backup(node, number, above);
         }
     }
 
-    /// Asks a server to put a backup into the cluster.
-    pub fn restore_backup(&mut self, node: usize, number: usize) -> RequestId {
-        let of_origin = self.backups[number].last.index;
-        let last = self.servers[node].log.last().index;
-        let far = LogIndex(last.0 + self.operator.random_range(1..40));
-        let above = [LogIndex::ZERO, of_origin, far][self.operator.random_range(0..3)];
+    /// Asks a server to put a backup into the cluster, above this index.
+    pub fn restore_backup(&mut self, node: usize, number: usize, above: LogIndex) -> RequestId {
         self.ask(node, Asked::Restore(number), |request| Input::BeginRestore { request, above })
     }
 
