@@ -1163,6 +1163,7 @@ fn a_start_prefers_the_history_of_a_newer_term_to_a_restore_that_was_lost() {
         |effect: &Effect| matches!(effect, Effect::Persist(w) if w.reset_to == Some(EntryId::new(26, 861)));
     assert!(effects.iter().any(resets), "{effects:?}");
     assert!(start(25).0.is_err(), "entries are missing");
+}
 
 /// What a hashicorp/raft server sends that leads in the next term: it names nobody by number, neither as whom it means nor in
 /// the configuration that it writes. It has committed so many entries after the last one here, the first of them its own.

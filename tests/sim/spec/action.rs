@@ -513,7 +513,7 @@ impl Action {
     }
 
     fn apply_to_disks(self, state: &mut State) {
-        let State { servers, sent, decided, outside, .. } = state;
+        let State { servers, sent, decided, outside, contradicted, .. } = state;
         let server = &mut servers[self.node()];
         if let Self::BeginRestore { through, .. } = self {
             let history = outside.entry((server.term, through)).or_default();
@@ -563,10 +563,7 @@ impl Action {
                     disk.outside = None;
                 }
             }
-            Self::Restart { kept, commit, .. } => {
-                let known = restart(server, past, kept, commit);
-                state.contradicted |= !known;
-            }
+            Self::Restart { kept, commit, .. } => *contradicted |= !restart(server, past, kept, commit),
             Self::Bootstrap { .. }
             | Self::Timeout { .. }
             | Self::RequestVote { .. }
