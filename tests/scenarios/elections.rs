@@ -147,6 +147,24 @@ fn l02_a_transfer_to_a_dead_server_fails_and_writes_go_on() {
     world.settles();
 }
 
+/// The target lives and gets nothing, so it never has everything: the transfer must not wait for that.
+#[test]
+fn l02_a_transfer_to_a_server_that_does_not_catch_up_fails_and_writes_go_on() {
+    let mut world = World::calm(3, 0);
+    let leader = world.leader();
+    let target = other_than(&world, &[leader]);
+    world.isolate(target);
+    let value = world.propose(leader);
+    world.wait("it commits without the target", |world| world.acknowledged(value));
+    let request = world.transfer(leader, Some(target));
+    world.run_for(world.options.config.election_timeout * 2);
+    assert_eq!(world.workload.outcome(request), Some(&Outcome::Refused(Refusal::TransferFailed)));
+    assert!(world.leads(leader));
+    let value = world.propose(leader);
+    world.wait("writes go on", |world| world.acknowledged(value));
+    world.settles();
+}
+
 #[test]
 fn l10_a_leader_alone_serves_no_read() {
     let mut world = World::calm(3, 0);

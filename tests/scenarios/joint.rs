@@ -80,8 +80,9 @@ fn a_quorum_of_one_side_commits_nothing() {
         let changes = vec![add(&world, 3), add(&world, 4), a, b];
         world.change_several(leader, changes);
         let committed = world.checks.commit.len();
-        let value = world.propose(leader);
+        let (value, read) = (world.propose(leader), world.read(leader));
         world.run_for(seconds(5));
+        assert!(!matches!(world.workload.outcome(read), Some(Outcome::Read { .. })), "without {down:?}");
         assert_eq!(world.checks.commit.len(), committed, "without {down:?}");
         assert!(!world.acknowledged(value));
         assert!((0..5).all(|node| !world.leads(node)), "nobody has both quorums");
@@ -170,6 +171,31 @@ fn m04_a_joint_configuration_that_was_found_is_committed_before_it_is_left() {
     is_whole(&mut world);
     let leader = world.leader();
     assert!(in_force(&world, leader).is_voter(&id(&world, 3)), "what was committed is carried out");
+}
+
+/// Something before the joint configuration is committed while that is not: it is not left for that.
+#[test]
+fn m04_a_joint_configuration_is_not_left_when_only_what_is_before_it_is_committed() {
+    let (mut world, leader) = three_and_two();
+    let before = world.core(leader).last().index;
+    // What reaches the others ends before the joint configuration.
+    world.filter = Some(Box::new(move |_, _, request| match request {
+        Request::Append { entries, .. } => entries.iter().all(|entry| entry.id.index.0 <= before.0 + 1),
+        _ => true,
+    }));
+    let value = world.propose(leader);
+    begin(&mut world, leader);
+    let joint = world.core(leader).configuration_index();
+    assert!(joint.0 == before.0 + 2 && in_force(&world, leader).is_joint());
+    world.wait("the command is committed", |world| world.acknowledged(value));
+    world.run_for(seconds(1) / 10);
+    assert!(world.core(leader).commit_index() < joint);
+    assert_eq!(
+        (world.core(leader).configuration_index(), in_force(&world, leader).is_joint()),
+        (joint, true)
+    );
+    world.settles();
+    is_whole(&mut world);
 }
 
 #[test]

@@ -249,13 +249,34 @@ fn l08_a_read_at_a_fresh_leader_waits_for_an_entry_of_its_term() {
     no_appends(&mut world);
     world.wait("another one leads", |world| (0..3).any(|node| world.leads(node)));
     let new = (0..3).find(|node| world.leads(*node)).expect("just seen");
+    let own = world.core(new).last().index;
     let read = world.read(new);
     world.run_for(seconds(1) / 5);
     assert_eq!(world.workload.outcome(read), None);
     world.filter = None;
-    world.wait("then it is served", |world| {
-        matches!(world.workload.outcome(read), Some(Outcome::Read { .. }))
-    });
+    world.wait(
+        "then it is served",
+        |world| matches!(world.workload.outcome(read), Some(Outcome::Read { index }) if *index >= own),
+    );
+    world.settles();
+}
+
+/// The same by lease: everybody answers a new leader's heartbeats, and until it has committed something of its term it holds
+/// no lease for all that.
+#[test]
+fn l08_a_fresh_leader_has_no_lease_before_an_entry_of_its_term_is_committed() {
+    let mut world = World::new(options(3));
+    let old = world.leader();
+    commit(&mut world, old, 3);
+    world.crash(old);
+    no_appends(&mut world);
+    world.wait("another one leads", |world| (0..3).any(|node| world.leads(node)));
+    let new = (0..3).find(|node| world.leads(*node)).expect("just seen");
+    world.run_for(timeout() / 2);
+    assert!(world.leads(new) && !world.core(new).is_ready());
+    assert!(!holds(&world, new) && !lease_read(&mut world, new));
+    world.filter = None;
+    world.wait("then it has one", |world| holds(world, new));
     world.settles();
 }
 

@@ -4,6 +4,7 @@
 mod autopilot;
 mod catalogue;
 mod completions;
+mod defects;
 mod elections;
 mod follower_reads;
 mod identity;

@@ -192,6 +192,30 @@ fn m13_a_change_of_an_isolated_leader_is_undone() {
     assert!(world.core(old).configuration().is_voter(&id));
 }
 
+/// The newest configuration is truncated, and no other comes after it: the one before is in force again, and is what a
+/// restart finds.
+#[test]
+fn m18_when_the_newest_configuration_is_truncated_the_one_before_is_in_force() {
+    let mut world = World::calm(3, 0);
+    let old = world.leader();
+    let kept = other_than(&world, &[old]);
+    world.isolate(old);
+    let id = world.servers[kept].peer.id.clone();
+    world.change(old, ConfigurationChange::RemoveServer { id: id.clone() });
+    assert!(!world.core(old).configuration().is_voter(&id), "in force where it was appended");
+    world.wait("another one leads", |world| (0..3).any(|node| node != old && world.leads(node)));
+    let new = (0..3).find(|node| *node != old && world.leads(*node)).expect("just seen");
+    world.wait("it commits", |world| world.core(new).is_ready());
+    world.network.heal();
+    let last = world.core(new).last();
+    world.wait("the old leader has the new history", |world| world.servers[old].disk.log.last() == last);
+    assert_eq!(world.core(old).configuration(), world.core(new).configuration());
+    world.crash(old);
+    world.start(old);
+    assert_eq!(world.core(old).configuration(), world.core(new).configuration());
+    world.settles();
+}
+
 #[test]
 fn a_fresh_learner_is_brought_up_by_a_snapshot_and_promoted() {
     let mut options = Options::calm(3, 1);

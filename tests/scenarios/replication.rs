@@ -10,7 +10,9 @@ use crate::{only_campaigns, other_than, seconds};
 /// Figure 8 of the Raft paper, step by step. s1 is the first leader, s5 the rival, s2 to s4 the rest.
 #[test]
 fn r01_an_entry_of_an_older_term_is_not_committed_by_counting() {
-    let mut world = World::calm(5, 0);
+    let mut options = Options::calm(5, 0);
+    options.config.append_entries_max = 1;
+    let mut world = World::new(options);
     let s1 = world.leader();
     let rest: Vec<usize> = (0..5).filter(|node| *node != s1).collect();
     let (s2, s3, s4, s5) = (rest[0], rest[1], rest[2], rest[3]);
@@ -41,19 +43,15 @@ fn r01_an_entry_of_an_older_term_is_not_committed_by_counting() {
         _ => from == s1,
     }));
     world.wait("s1 leads", |world| world.leads(s1));
-    // Entries travel one request at a time here: what holds its own entry is held back, so it sends x with it.
+    // Entries travel one at a time: s3 gets x from s1, and s1's own entry reaches nobody.
     world.filter = Some(Box::new(move |_, to, request| to != s4 && !reaches_beyond(request, x.index)));
     world.network.heal();
-    world.run_for(seconds(2));
-    let only_x = Request::Append {
-        term: world.core(s1).term(),
-        prev: previous(&world, s1, x.index),
-        entries: world.core(s1).entries(x.index, x.index, usize::MAX),
-        commit: world.core(s1).commit_index(),
-    };
-    world.inject(s1, s3, only_x.clone());
-    world.inject(s1, s2, only_x);
-    world.run_for(seconds(1) / 10);
+    world.wait("s1 knows that two others hold x", |world| {
+        [s2, s3].iter().all(|node| {
+            let seen = world.core(s1).follower(world.servers[*node].id());
+            seen.is_some_and(|view| view.matched.index >= x.index)
+        })
+    });
     for node in [s1, s2, s3] {
         assert!(world.servers[node].disk.log.holds(x), "a majority holds x");
         assert!(world.core(node).commit_index() < x.index, "and still it is not committed");
@@ -100,6 +98,35 @@ fn r02_an_older_request_removes_nothing() {
         },
     );
     assert_eq!(world.core(follower).last(), last);
+    world.settles();
+}
+
+/// The same while what follows is acknowledged and not committed.
+#[test]
+fn r02_an_older_request_removes_nothing_that_was_acknowledged() {
+    let mut world = World::calm(3, 0);
+    let leader = world.leader();
+    let follower = other_than(&world, &[leader]);
+    world.isolate(other_than(&world, &[leader, follower]));
+    world.run_for(seconds(1) / 10);
+    world.hold_answers = Some((follower, leader));
+    let first = world.core(leader).last().index.next();
+    for _ in 0..5 {
+        world.propose(leader);
+    }
+    let last = world.core(leader).last();
+    world.wait("it is durable there", |world| world.servers[follower].disk.log.last() == last);
+    assert!(world.core(follower).commit_index() < first);
+    let request = Request::Append {
+        term: last.term,
+        prev: previous(&world, leader, first),
+        entries: world.core(leader).entries(first, LogIndex(first.0 + 1), usize::MAX),
+        commit: LogIndex::ZERO,
+    };
+    world.inject(leader, follower, request);
+    world.sound();
+    assert_eq!(world.core(follower).last(), last);
+    assert_eq!(world.servers[follower].log.last(), last, "nor is it taken from the disk");
     world.settles();
 }
 
@@ -193,5 +220,30 @@ fn r20_a_follower_full_of_what_is_not_committed_takes_what_commits_it() {
     world.hold_answers = None;
     world.network.cuts.clear();
     world.wait("it leads and commits", |world| world.core(heir).commit_index() > last.index);
+    world.settles();
+}
+
+/// The leader commits beyond what a follower holds of it; what the follower has there itself is another history.
+#[test]
+fn r13_a_request_that_ends_before_the_conflict_commits_nothing_of_the_conflict() {
+    let mut world = World::calm(3, 0);
+    let old = world.leader();
+    world.run_for(seconds(1));
+    let common = world.core(old).last();
+    world.isolate(old);
+    for _ in 0..3 {
+        world.propose(old);
+    }
+    let tail = world.core(old).last();
+    world.wait("they are durable there", |world| world.servers[old].disk.log.last() == tail);
+    world.wait("another one leads", |world| (0..3).any(|node| node != old && world.leads(node)));
+    let new = (0..3).find(|node| *node != old && world.leads(*node)).expect("just seen");
+    world.wait("it commits", |world| world.core(new).is_ready());
+    crate::commit(&mut world, new, 5);
+    let (term, commit) = (world.core(new).term(), world.core(new).commit_index());
+    assert!(commit > tail.index);
+    world.inject(new, old, Request::Append { term, prev: common, entries: Vec::new(), commit });
+    world.sound();
+    assert_eq!(world.core(old).commit_index(), common.index);
     world.settles();
 }

@@ -1,6 +1,6 @@
 //! Snapshots that meet what is there already.
 
-use raft::core::{Request, Response, Role};
+use raft::core::{EntryKind, Request, Response, Role};
 use raft::{ConfigurationChange, EntryId, LogIndex};
 use simulation::options::Options;
 use simulation::world::World;
@@ -300,4 +300,101 @@ fn p11_a_log_is_kept_for_a_slow_receiver_within_its_limit_and_then_a_newer_snaps
     assert!(write_until_close(&mut world, leader, 5, 2000), "it is brought up in the end");
     world.settles();
     assert!(world.count("snapshots sent") <= 4, "{} were sent", world.count("snapshots sent"));
+}
+
+#[test]
+fn r03_a_request_that_reaches_from_before_the_snapshot_to_beyond_it_is_taken() {
+    let mut world = compacting(3, 0);
+    let leader = world.leader();
+    let follower = other_than(&world, &[leader]);
+    let mut entries = world.core(leader).entries(LogIndex(1), world.core(leader).last().index, usize::MAX);
+    for _ in 0..25 {
+        commit(&mut world, leader, 1);
+        let last = world.core(leader).last().index;
+        entries.extend(world.core(leader).entries(last, last, usize::MAX));
+    }
+    world.run_for(seconds(1));
+    let (base, last) = (world.servers[follower].log.base.index, world.core(follower).last());
+    assert!(LogIndex(3) < base && base < last.index, "{base} and {last}");
+    let prev = entries[2].id;
+    let term = world.core(leader).term();
+    let request = Request::Append { term, prev, entries: entries[3..].to_vec(), commit: LogIndex::ZERO };
+    world.inject(leader, follower, request);
+    world.run_for(seconds(1) / 100);
+    assert!(
+        matches!(world.said[..], [(_, Response::Append { success: true, last_log, .. })] if last_log == last.index),
+        "{:?}",
+        world.said
+    );
+    assert_eq!(world.core(follower).last(), last);
+    world.settles();
+}
+
+/// The snapshot ends within the log of the old leader, where that log has another term: nothing of it may stay behind.
+#[test]
+fn p01_a_snapshot_that_ends_within_another_history_replaces_all_of_it() {
+    let mut world = compacting(3, 0);
+    let old = world.leader();
+    let heir = other_than(&world, &[old]);
+    world.run_for(seconds(1));
+    world.isolate(old);
+    for _ in 0..40 {
+        world.propose(old);
+    }
+    let tail = world.core(old).last();
+    world.wait("it is durable there", |world| world.servers[old].disk.log.last() == tail);
+    only_campaigns(&mut world, heir);
+    world.wait("another one leads", |world| world.leads(heir) && world.core(heir).is_ready());
+    commit(&mut world, heir, 15);
+    world.run_for(seconds(1));
+    let base = world.servers[heir].log.base;
+    let there = world.core(old).term_at(base.index);
+    assert!(there.is_some_and(|term| term != base.term), "{base} is within the old log: {there:?}");
+    world.network.heal();
+    let last = world.core(heir).last();
+    world.wait("the old leader has the new history", |world| world.servers[old].machine.last == last);
+    assert!(world.count("snapshots installed") >= 1 && world.count("snapshots sent") <= 2);
+    world.settles();
+}
+
+/// A snapshot is taken while a change of members is in the log and not committed; then that change is undone.
+#[test]
+fn p05_a_snapshot_names_the_configuration_at_its_last_entry() {
+    for seed in 1..=5 {
+        let mut options = Options::calm(3, 1);
+        options.seed = seed;
+        options.snapshot_every = 10;
+        options.config.trailing_logs = 0;
+        options.apply = seconds(1) / 20;
+        let mut world = World::new(options);
+        let leader = world.leader();
+        world.filter = Some(Box::new(|_, _, request| match request {
+            Request::Append { entries, .. } => {
+                entries.iter().all(|entry| !matches!(entry.kind, EntryKind::Configuration(_)))
+            }
+            _ => true,
+        }));
+        for _ in 0..12 {
+            world.propose(leader);
+        }
+        let last = world.core(leader).last().index;
+        world.wait("they are committed and not applied", |world| {
+            world.core(leader).commit_index() >= last && world.servers[leader].machine.last.index < last
+        });
+        let peer = world.servers[3].peer.clone();
+        let add = ConfigurationChange::AddNonvoter { id: peer.id.clone(), address: peer.address };
+        world.change(leader, add);
+        assert!(world.core(leader).configuration().server(&peer.id).is_some(), "in force");
+        world.wait("a snapshot is taken", |world| world.core(leader).snapshot().is_some());
+        let taken = world.core(leader).snapshot().expect("just seen").clone();
+        assert!(taken.configuration.server(&peer.id).is_none(), "not committed at {}", taken.last);
+        assert!(taken.configuration_index <= taken.last.index);
+        world.crash(leader);
+        world.leader();
+        world.start(leader);
+        world.wait("the change is undone", |world| {
+            world.core(leader).configuration().server(&peer.id).is_none()
+        });
+        world.settles();
+    }
 }

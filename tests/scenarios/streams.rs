@@ -6,6 +6,7 @@ use std::rc::Rc;
 use raft::core::{Features, Input, Outcome, Refusal, Request, Response, Sequence};
 use raft::{ConfigurationChange, LogIndex, Suffrage};
 use simulation::options::Options;
+use simulation::random::stream;
 use simulation::world::World;
 
 use crate::{commit, no_appends, only_campaigns, other_than, seconds};
@@ -62,6 +63,87 @@ fn r09_a_stale_refusal_takes_nothing_back() {
     }
     assert_eq!(world.core(leader).follower(&id).map(|view| view.matched), before);
     world.settles();
+}
+
+/// A refusal arrives for requests that are still on their way, and names less than is known to match.
+#[test]
+fn r09_a_refusal_that_names_less_than_matches_takes_nothing_back() {
+    let mut world = World::calm(3, 0);
+    let leader = world.leader();
+    commit(&mut world, leader, 10);
+    world.run_for(seconds(1));
+    let follower = other_than(&world, &[leader]);
+    let id = world.servers[follower].peer.id.clone();
+    let before = world.core(leader).follower(&id).map(|view| view.matched);
+    let term = world.core(leader).term();
+    no_appends(&mut world);
+    world.propose(leader);
+    let sent: Vec<Sequence> = {
+        let sent = world.servers[leader].sent.iter();
+        sent.filter(|(_, to)| **to == follower).map(|(sequence, _)| *sequence).collect()
+    };
+    assert!(!sent.is_empty(), "something is on its way");
+    for sequence in sent {
+        let response = Response::Append {
+            term,
+            success: false,
+            last_log: LogIndex(1),
+            features: Features::OURS,
+            incarnation: raft::Incarnation::FOUNDER,
+        };
+        world.step(leader, Input::Response { from: id.clone(), sequence, response });
+        assert_eq!(world.core(leader).follower(&id).map(|view| view.matched), before);
+    }
+    world.settles();
+}
+
+/// What waits for the disk when a newer term comes was asked for in the older one: no success of that is said any more.
+#[test]
+fn r18_what_waited_to_be_acknowledged_in_an_older_term_is_not_in_the_newer_one() {
+    let mut world = World::calm(3, 0);
+    let leader = world.leader();
+    let follower = other_than(&world, &[leader]);
+    let rival = other_than(&world, &[leader, follower]);
+    commit(&mut world, leader, 3);
+    world.run_for(seconds(1));
+    world.isolate(follower);
+    world.stall(follower, seconds(1) / 2);
+    let (term, prev) = (world.core(follower).term(), world.core(follower).last());
+    world.propose(leader);
+    let last = world.core(leader).last().index;
+    let entries = world.core(leader).entries(last, last, usize::MAX);
+    world.inject(leader, follower, Request::Append { term, prev, entries, commit: LogIndex(0) });
+    assert!(world.said.is_empty(), "its disk stands still");
+    world.inject(rival, follower, Request::Heartbeat { term: term.next(), features: Features(0) });
+    world.run_for(seconds(2));
+    let acknowledged = world.said.iter().filter(
+        |(_, said)| matches!(said, Response::Append { success: true, term: said, .. } if *said == term),
+    );
+    assert_eq!(acknowledged.count(), 0, "{:?}", world.said);
+    world.settles();
+}
+
+/// A disk fails for good under a leader with commands on their way: it says nothing more, another one leads, and nobody who
+/// waited is acknowledged by what comes later.
+#[test]
+fn d04_a_leader_whose_disk_fails_is_silent_and_another_leads() {
+    for seed in 1..=4 {
+        let mut world = World::new(Options { files: true, seed, ..Options::calm(3, 0) });
+        let old = world.leader();
+        commit(&mut world, old, 3);
+        let mut random = stream(seed, "failures");
+        world.servers[old].disk.files.as_mut().expect("real stores").fail_syncs(&mut random);
+        let lost: Vec<u64> = (0..10).map(|_| world.propose(old)).collect();
+        assert!(lost.iter().all(|value| !world.acknowledged(*value)));
+        world.wait("another one leads", |world| (0..3).any(|node| node != old && world.leads(node)));
+        assert!(!world.leads(old) && world.servers[old].disk.failed);
+        let new = world.leader();
+        commit(&mut world, new, 3);
+        world.run_for(seconds(5));
+        assert!(world.leads(new), "who cannot write campaigns no more");
+        assert!(world.workload.is_idle(), "everybody who waited is told: {:?}", world.workload.pending());
+        world.settles();
+    }
 }
 
 #[test]

@@ -71,6 +71,13 @@ fn e04_requests_of_an_older_term_change_nothing() {
     )));
     assert_eq!(world.core(follower).leader().map(|peer| &peer.id), Some(&world.core(leader).me().id));
     assert_eq!(world.core(follower).last(), last);
+    // Whom a server voted for in this term it need not vote for in an older one.
+    for voter in [follower, stranger] {
+        world.said.clear();
+        world.inject(leader, voter, Request::Vote { term: older, last: AHEAD, transfer: false });
+        world.run_for(seconds(1) / 100);
+        assert!(matches!(world.said[..], [(_, Response::Vote { granted: false, .. })]), "{:?}", world.said);
+    }
     world.settles();
 }
 

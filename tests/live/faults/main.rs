@@ -10,3 +10,4 @@ mod bad_input;
 mod hand;
 mod kill9;
 mod lifecycle;
+mod lost_disks;
