@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use autopilot::testing::FakeApplication;
 use autopilot::{
-    Autopilot, Config, Configuration, KnownServer, NodeStatus, Server, ServerId, State, Supervisor, supervise,
+    Autopilot, Config, Configuration, EventKind, KnownServer, NodeStatus, Plan, RemovalPolicy, Server,
+    ServerId, State, Supervisor, supervise,
 };
 use bytes::Bytes;
 use raft::storage::{MemoryLog, MemorySnapshots};
@@ -118,4 +119,80 @@ async fn a_joiner_votes_a_dead_voter_goes_and_leadership_takes_autopilot_along()
         node.raft.shutdown().await;
     }
     assert!(before.state().is_empty() && after.state().is_empty());
+}
+
+/// The voters of every configuration that this server comes to see, until it stops.
+fn follow_voters(raft: &Raft) -> tokio::task::JoinHandle<Vec<usize>> {
+    let mut metrics = raft.metrics();
+    tokio::spawn(async move {
+        let mut counts = Vec::new();
+        loop {
+            let count = metrics.borrow_and_update().configuration.voters_count();
+            if counts.last() != Some(&count) {
+                counts.push(count);
+            }
+            if metrics.changed().await.is_err() {
+                return counts;
+            }
+        }
+    })
+}
+
+/// A dead voter keeps its vote until another one is fit to vote, and hands it on in one joint change, through the driver, the
+/// adapter and the engine: there are never two or four voters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_takes_the_vote_of_a_dead_voter_in_one_step() {
+    let network = MemoryNetwork::new();
+    let application = FakeApplication::default();
+    let floor = RemovalPolicy { swap: true, floor_from_size: true, ..RemovalPolicy::reference() };
+    application.set_config(Some(Config {
+        last_contact_threshold: Duration::from_secs(3),
+        server_stabilization_time: Duration::from_millis(300),
+        removal: floor,
+        ..Config::reference()
+    }));
+    let mut nodes = Vec::new();
+    for id in ["n1", "n2", "n3", "n4"] {
+        application.know(KnownServer::alive(id, format!("{id}:1")));
+        nodes.push(start(&network, &application, id).await);
+    }
+    let first = ["n1", "n2", "n3"].map(|id| Server::voter(id, format!("{id}:1")));
+    nodes[0].raft.bootstrap(Configuration::new(first.to_vec())).await.unwrap();
+    let stable = |state: &State| state.healthy && state.stable_size == Some(3);
+    let (leader, autopilot) = until(&nodes, "three stable voters", stable).await;
+    let counts = follow_voters(&nodes[leader].raft);
+
+    let victim = (0..3).find(|number| *number != leader).unwrap();
+    let dead = nodes[victim].raft.id().clone();
+    nodes[victim].raft.shutdown().await;
+    application.status(dead.as_str(), NodeStatus::Failed);
+    // Until nothing but the floor holds it.
+    let held = async {
+        let held =
+            |plan: &Plan| plan.decisions.iter().any(|d| d.server == dead && d.reason.code() == "floor");
+        while !held(&autopilot.last_plan()) || answered_lately(&autopilot.state(), &dead) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), held).await.expect("it stays while nobody votes in its place");
+    autopilot.add_server("n4", "n4:1").await.unwrap();
+    let replaced = |state: &State| state.healthy && is_voter(state, "n4") && state.server(&dead).is_none();
+    let (_, running) = until(&nodes, "n4 votes in its place", replaced).await;
+    assert_eq!(running.voters_count().await, Ok(3));
+    let changes: Vec<EventKind> = running.audit().await.unwrap().iter().map(|event| event.what).collect();
+    assert_eq!(changes, [EventKind::Added, EventKind::Swapped], "one step, by the leader that there was");
+    let configuration = nodes[leader].raft.metrics().borrow().configuration.clone();
+    assert!(!configuration.is_joint() && configuration.server(&dead).is_none());
+    for node in &nodes {
+        node.supervisor.stop().await;
+        node.raft.shutdown().await;
+    }
+    drop(nodes);
+    assert_eq!(counts.await.unwrap(), [3], "never two or four");
+}
+
+/// Whether the leader has heard from this server within the threshold and the time for which a server must be dead.
+fn answered_lately(state: &State, id: &ServerId) -> bool {
+    let contact = state.server(id).and_then(|server| server.stats.last_contact);
+    contact.is_some_and(|contact| contact < Duration::from_millis(3_500))
 }

@@ -1,13 +1,29 @@
 //! People's orders, what one leader leaves to the next, and the word of others. Every order is judged after each look.
 
+use std::cell::Cell;
+use std::panic::catch_unwind;
 use std::time::Duration;
 
+use autopilot::core::Mutant as Defect;
 use autopilot::{Action, Instruction, NodeStatus, Verdict};
+use simulation::mutant::Mutant;
 use simulation::pilot::Flight;
 use simulation::pilot::people::Lie;
 use simulation::world::World;
 
 use crate::{commit, other_than, seconds};
+
+thread_local! {
+    /// The defect with which stories are told on this thread.
+    static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// A calm cluster with autopilot, and with the planted defect.
+fn flown(voters: usize, spares: usize, change: impl FnOnce(&mut Flight)) -> World {
+    let mut world = World::flown(voters, spares, change);
+    world.options.mutant = PLANTED.get();
+    world
+}
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -38,7 +54,7 @@ fn voters(world: &World) -> usize {
 
 /// A cluster of three and a joiner that is a member, with autopilot flying.
 fn three_and_a_joiner(change: impl FnOnce(&mut Flight)) -> (World, usize) {
-    let mut world = World::flown(3, 1, |flight| {
+    let mut world = flown(3, 1, |flight| {
         kept(flight);
         change(flight);
     });
@@ -88,7 +104,7 @@ fn a_pause_outlives_its_leader_and_ends_by_itself() {
 
 #[test]
 fn in_a_maintenance_window_a_server_may_be_down() {
-    let mut world = World::flown(3, 0, kept);
+    let mut world = flown(3, 0, kept);
     let leader = world.leader();
     let node = other_than(&world, &[leader]);
     world.wait("it flies", |world| world.pilot(leader).is_some_and(|pilot| pilot.took_over));
@@ -121,7 +137,7 @@ fn a_drained_leader_ends_without_leadership_and_vote() {
 
 #[test]
 fn a_drain_that_cannot_be_done_says_why() {
-    let mut world = World::flown(1, 0, kept);
+    let mut world = flown(1, 0, kept);
     let leader = world.leader();
     world.wait("it flies", |world| world.pilot(leader).is_some_and(|pilot| pilot.took_over));
     drain(&mut world, leader);
@@ -135,7 +151,7 @@ fn a_drain_that_cannot_be_done_says_why() {
 
 #[test]
 fn two_that_ask_around_an_election_are_not_both_let_go() {
-    let mut world = World::flown(5, 0, kept);
+    let mut world = flown(5, 0, kept);
     let old = world.leader();
     world.wait("it flies", |world| world.pilot(old).is_some_and(|pilot| pilot.took_over));
     world.run_for(seconds(3));
@@ -191,7 +207,7 @@ fn who_fails_during_an_election_starts_its_probation_anew() {
 #[test]
 fn who_was_taken_out_stays_out_until_it_starts_again_or_is_wanted() {
     for restarts in [true, false] {
-        let mut world = World::flown(4, 0, kept);
+        let mut world = flown(4, 0, kept);
         let leader = world.leader();
         let node = other_than(&world, &[leader]);
         world.isolate(node);
@@ -217,8 +233,9 @@ fn who_was_taken_out_stays_out_until_it_starts_again_or_is_wanted() {
 /// The leader hears nothing of a voter, and its application calls it dead: others are asked.
 #[test]
 fn one_witness_that_lies_or_is_cut_off_takes_nobody_out() {
-    for lies in [true, false] {
-        let mut world = World::flown(5, 0, |flight| flight.config.health.witnesses = 2);
+    // Where one is asked for, those who hear from it count against the one that lies.
+    for (witnesses, lies) in [(2, true), (2, false), (1, true)] {
+        let mut world = flown(5, 0, |flight| flight.config.health.witnesses = witnesses);
         let leader = world.leader();
         let node = other_than(&world, &[leader]);
         let bad = other_than(&world, &[leader, node]);
@@ -242,7 +259,7 @@ fn one_witness_that_lies_or_is_cut_off_takes_nobody_out() {
 
 #[test]
 fn a_flapping_server_has_to_be_calm_for_longer_than_others() {
-    let mut world = World::flown(3, 1, |flight| {
+    let mut world = flown(3, 1, |flight| {
         flight.config.health.flap_limit = 3;
         flight.config.health.flap_half_life = seconds(8);
     });
@@ -263,7 +280,7 @@ fn a_flapping_server_has_to_be_calm_for_longer_than_others() {
 
 #[test]
 fn what_a_leader_has_used_up_its_successor_does_not_have() {
-    let mut world = World::flown(5, 2, |flight| {
+    let mut world = flown(5, 2, |flight| {
         kept(flight);
         (flight.config.changes.max, flight.config.changes.window) = (1, seconds(12));
     });
@@ -277,4 +294,21 @@ fn what_a_leader_has_used_up_its_successor_does_not_have() {
     world.wait("the other votes", |world| voters(world) == 7);
     assert!(world.now.since(stepped) >= seconds(12), "{:?}", world.now.since(stepped));
     world.settles();
+}
+
+/// What random runs may miss.
+#[test]
+fn defects_that_random_runs_seldom_meet_spoil_a_story() {
+    let stories: [(Defect, fn()); 4] = [
+        (Defect::FlapsIgnored, a_flapping_server_has_to_be_calm_for_longer_than_others),
+        (Defect::LimitsLost, what_a_leader_has_used_up_its_successor_does_not_have),
+        (Defect::TombstonesLost, who_was_taken_out_stays_out_until_it_starts_again_or_is_wanted),
+        (Defect::LivingWitnessesIgnored, one_witness_that_lies_or_is_cut_off_takes_nobody_out),
+    ];
+    for (defect, story) in stories {
+        PLANTED.set(Some(Mutant::Autopilot(defect)));
+        let told = catch_unwind(story);
+        PLANTED.set(None);
+        assert!(told.is_err(), "{} spoils nothing", defect.name());
+    }
 }

@@ -125,10 +125,20 @@ impl Mutant {
     }
 
     /// Whether the usual number of seeds may miss it, which is no failure then: servers are taken from a cluster only where the
-    /// others can go on, and seldom while its application is blind.
+    /// others can go on, and seldom while its application is blind. What is about limits over elections, flapping and the word of
+    /// others is told in `tests/scenarios/orders.rs`, too.
     #[must_use]
     pub const fn is_rare(self) -> bool {
-        matches!(self, Self::Autopilot(autopilot::core::Mutant::BlindApplicationTrusted))
+        use autopilot::core::Mutant as Autopilot;
+        matches!(
+            self,
+            Self::Autopilot(
+                Autopilot::BlindApplicationTrusted
+                    | Autopilot::FlapsIgnored
+                    | Autopilot::LimitsLost
+                    | Autopilot::LivingWitnessesIgnored
+            )
+        )
     }
 
     /// The defect with which directed scenarios are told, from the environment: `PLANT=votes-twice`. It shows that a scenario

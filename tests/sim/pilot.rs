@@ -147,8 +147,8 @@ fn health(seed: u64) -> HealthPolicy {
     }
     let ms = Duration::from_millis;
     HealthPolicy {
-        flap_limit: [0, 3][r.random_range(0..2)],
-        flap_half_life: between(r, ms(1000), ms(3000)),
+        flap_limit: [0, 2, 3][r.random_range(0..3)],
+        flap_half_life: between(r, ms(1000), ms(8000)),
         suspension: [Duration::ZERO, between(r, ms(200), ms(2000))][r.random_range(0..2)],
         joining: [Duration::ZERO, between(r, ms(500), ms(3000))][r.random_range(0..2)],
         witnesses,
@@ -171,7 +171,7 @@ fn removal(seed: u64) -> RemovalPolicy {
         nonvoter_after: after(r),
         replica_after: after(r),
         budget: [0, 1, 3][r.random_range(0..3)],
-        window: between(r, ms(1000), ms(4000)),
+        window: between(r, ms(1000), ms(8000)),
         cool_down: [Duration::ZERO, between(r, ms(200), ms(2000))][r.random_range(0..2)],
     }
 }
@@ -179,7 +179,7 @@ fn removal(seed: u64) -> RemovalPolicy {
 fn changes(seed: u64) -> ChangePolicy {
     let r = &mut stream(seed, "changes");
     let max = [0, 2, 30][r.random_range(0..3)];
-    ChangePolicy { max, window: between(r, Duration::from_millis(1000), Duration::from_secs(4)) }
+    ChangePolicy { max, window: between(r, Duration::from_millis(1000), Duration::from_secs(8)) }
 }
 
 /// What a run of autopilot waits for.

@@ -72,6 +72,21 @@ fn no_rule_of_autopilot_breaks_under_the_fixed_seeds() {
         "machines: gone for good",
         "machines: leaving",
         "machines: rolling reboots",
+        "ledgers: taken over",
+        "people: cordons",
+        "people: drains",
+        "people: maintenance windows",
+        "people: pauses",
+        "people: servers wanted back",
+        "people: told not to stop a server",
+        "people: told that a server may stop while all were well",
+        "autopilot refuses: cordoned",
+        "autopilot refuses: drained",
+        "autopilot refuses: no-successor",
+        "autopilot refuses: floor",
+        "autopilot refuses: not-corroborated",
+        "autopilot: admissions refused, they were taken out",
+        "witnesses: lies",
     ] {
         assert!(totals.coverage.get(rare).is_some_and(|count| *count > 0), "the seeds never reach: {rare}");
     }
