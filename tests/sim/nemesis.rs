@@ -93,7 +93,7 @@ impl World {
             91 => self.fail_disk_for(node, lasts),
             92..=93 => self.doom_disk_for(node, lasts),
             94 => self.rot(node, lasts),
-            95 => self.wipe_for(node, lasts),
+            95 => self.lose_disk_for(node, lasts),
             _ => {
                 self.cover("bursts of loss");
                 self.network.loss = 400;
@@ -102,18 +102,39 @@ impl World {
         }
     }
 
-    /// A server comes back under its id with an empty disk (D12). What was on its way to the old process is gone by then.
+    /// A server comes back under its id with an older copy of its disk, if the others hold what it lacks, or with an empty one.
+    fn lose_disk_for(&mut self, node: usize, lasts: Duration) {
+        let copy = self.servers[node].copy.take();
+        match copy.filter(|copy| !self.servers[node].lost && self.can_age(node, copy)) {
+            Some(copy) => {
+                self.put_back(node, copy);
+                self.come_back(node, lasts);
+            }
+            None => self.wipe_for(node, lasts),
+        }
+    }
+
+    /// What was on its way to the old process is gone by then.
+    fn come_back(&mut self, node: usize, lasts: Duration) {
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
+    }
+
+    /// A server comes back under its id with an empty disk (D12).
     fn wipe_for(&mut self, node: usize, lasts: Duration) {
         if self.servers[node].lost || !self.can_wipe(node) {
             return;
         }
         self.wipe(node);
-        let epoch = self.servers[node].epoch;
-        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
+        self.come_back(node, lasts);
     }
 
     fn crash_for(&mut self, node: usize, lasts: Duration) {
+        let was_up = self.servers[node].is_up();
         self.crash(node);
+        if was_up && self.operator_copies() {
+            self.servers[node].copy = self.copy_disk(node);
+        }
         let epoch = self.servers[node].epoch;
         // Often at once: what was on its way then meets the next incarnation.
         let lasts = if chance(&mut self.nemesis.random, 300) { lasts / 100 } else { lasts };
