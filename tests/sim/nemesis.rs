@@ -93,7 +93,7 @@ impl World {
             91 => self.fail_disk_for(node, lasts),
             92..=93 => self.doom_disk_for(node, lasts),
             94 => self.rot(node, lasts),
-            95 => self.lose_disk_for(node, lasts),
+            95 => self.wipe_for(node, lasts),
             _ => {
                 self.cover("bursts of loss");
                 self.network.loss = 400;
@@ -102,16 +102,18 @@ impl World {
         }
     }
 
-    /// A server comes back under its id with an older copy of its disk, if the others hold what it lacks, or with an empty one.
-    fn lose_disk_for(&mut self, node: usize, lasts: Duration) {
-        let copy = self.servers[node].copy.take();
-        match copy.filter(|copy| !self.servers[node].lost && self.can_age(node, copy)) {
-            Some(copy) => {
-                self.put_back(node, copy);
-                self.come_back(node, lasts);
-            }
-            None => self.wipe_for(node, lasts),
+    /// A server that was about to crash comes back with an older copy of its disk, if there is one and the others hold what it
+    /// lacks (D12). False otherwise.
+    fn ages_for(&mut self, node: usize, lasts: Duration) -> bool {
+        let Some(copy) = self.servers[node].copy.take_if(|_| chance(&mut self.nemesis.random, 300)) else {
+            return false;
+        };
+        let ages = !self.servers[node].lost && self.can_age(node, &copy);
+        if ages {
+            self.put_back(node, copy);
+            self.come_back(node, lasts);
         }
+        ages
     }
 
     /// What was on its way to the old process is gone by then.
@@ -130,6 +132,9 @@ impl World {
     }
 
     fn crash_for(&mut self, node: usize, lasts: Duration) {
+        if self.ages_for(node, lasts) {
+            return;
+        }
         let was_up = self.servers[node].is_up();
         self.crash(node);
         if was_up && self.operator_copies() {

@@ -70,7 +70,7 @@ impl World {
 
     /// Whether somebody copies the disk of a server that has just crashed.
     pub(crate) fn operator_copies(&mut self) -> bool {
-        chance(&mut self.operator, 30)
+        chance(&mut self.operator, 200)
     }
 
     /// Keeps the present state of a server; says under which number.
