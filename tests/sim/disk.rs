@@ -151,15 +151,18 @@ pub enum Start {
 }
 
 impl Disk {
-    /// A copy of what is durable; `None` where the real stores hold it.
+    /// A copy of what is durable. Where the real stores hold it, the server must be down, so that nothing changes meanwhile.
     #[must_use]
-    pub fn copy(&self) -> Option<Self> {
-        self.files.is_none().then(|| Self {
+    pub fn copy(&self) -> Self {
+        Self {
             hard_state: self.hard_state.clone(),
             log: self.log.clone(),
             snapshots: self.snapshots.clone(),
+            files: self.files.as_ref().map(Files::image),
+            doubtful: self.doubtful.clone(),
+            doubtful_snapshots: self.doubtful_snapshots.clone(),
             ..Self::default()
-        })
+        }
     }
 
     /// The newest snapshot.

@@ -102,18 +102,44 @@ impl World {
         }
     }
 
-    /// A server comes back under its id with an empty disk (D12). What was on its way to the old process is gone by then.
+    /// A server that was about to crash comes back with an older copy of its disk, if there is one and the others hold what it
+    /// lacks (D12). False otherwise.
+    fn ages_for(&mut self, node: usize, lasts: Duration) -> bool {
+        let Some(copy) = self.servers[node].copy.take_if(|_| chance(&mut self.nemesis.random, 300)) else {
+            return false;
+        };
+        let ages = !self.servers[node].lost && self.can_age(node, &copy);
+        if ages {
+            self.put_back(node, copy);
+            self.come_back(node, lasts);
+        }
+        ages
+    }
+
+    /// What was on its way to the old process is gone by then.
+    fn come_back(&mut self, node: usize, lasts: Duration) {
+        let epoch = self.servers[node].epoch;
+        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
+    }
+
+    /// A server comes back under its id with an empty disk (D12).
     fn wipe_for(&mut self, node: usize, lasts: Duration) {
         if self.servers[node].lost || !self.can_wipe(node) {
             return;
         }
         self.wipe(node);
-        let epoch = self.servers[node].epoch;
-        self.schedule(lasts.max(Duration::from_millis(1200)), Event::Restart { node, epoch });
+        self.come_back(node, lasts);
     }
 
     fn crash_for(&mut self, node: usize, lasts: Duration) {
+        if self.ages_for(node, lasts) {
+            return;
+        }
+        let was_up = self.servers[node].is_up();
         self.crash(node);
+        if was_up && self.operator_copies() {
+            self.servers[node].copy = self.copy_disk(node);
+        }
         let epoch = self.servers[node].epoch;
         // Often at once: what was on its way then meets the next incarnation.
         let lasts = if chance(&mut self.nemesis.random, 300) { lasts / 100 } else { lasts };

@@ -1,6 +1,6 @@
 //! One simulated server: its core, its disk, its state machine and what its driver keeps.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use raft::core::{Entry, Peer, RaftCore, Regard, ReplyToken, Request, RequestId, Role, Sequence};
 use raft::{EntryId, Incarnation, LogIndex, ServerId, Term, Time};
@@ -92,6 +92,38 @@ pub struct Storing {
     pub last: EntryId,
 }
 
+/// What a disk held that is gone: what was said of it may still count.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Which life of the server's data it was.
+    pub life: Incarnation,
+    /// The durable term.
+    pub term: Term,
+    /// The durable log.
+    pub log: LogImage,
+    /// The newest durable snapshot.
+    pub snapshot: EntryId,
+}
+
+impl Past {
+    /// What a disk holds now.
+    #[must_use]
+    pub fn of(disk: &Disk) -> Self {
+        Self {
+            life: disk.hard_state.incarnation,
+            term: disk.hard_state.term,
+            log: disk.log.clone(),
+            snapshot: disk.newest().map_or_else(EntryId::default, |snapshot| snapshot.meta.last),
+        }
+    }
+
+    /// Whether it held this entry.
+    #[must_use]
+    pub fn held(&self, id: EntryId) -> bool {
+        self.snapshot >= id || self.log.lists(id)
+    }
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct SimServer {
@@ -135,8 +167,10 @@ pub struct SimServer {
     pub replaced: bool,
     /// Its disk came back without what it held, and it has not been taken in anew yet.
     pub forgot: bool,
-    /// The lives of its data that are over.
-    pub former: BTreeSet<Incarnation>,
+    /// What was on its disk each time it was lost or came back older.
+    pub past: Vec<Past>,
+    /// An older copy of its disk.
+    pub copy: Option<Disk>,
     /// The largest term this server was ever in, over all incarnations.
     pub highest_term: Term,
     /// The largest term it ever spoke in: no crash may take it back below (S3).
@@ -169,7 +203,8 @@ impl SimServer {
             lost: false,
             replaced: false,
             forgot: false,
-            former: BTreeSet::new(),
+            past: Vec::new(),
+            copy: None,
             highest_term: Term(0),
             promised: Term(0),
         }

@@ -38,7 +38,7 @@ use crate::options::Options;
 use crate::pilot::Fleet;
 use crate::random::{Random, between, drift, fold_number, stream};
 use crate::server::{Received, Seen, SimServer};
-use crate::spec::trace::{self, Heard, Trace};
+use crate::spec::trace::Trace;
 use crate::workload::Workload;
 
 pub use event::Event;
@@ -515,14 +515,13 @@ impl World {
         }
         let (before, shown, told) = (Seen::of(core), Before::of(core), input.clone());
         let asked = stability::Asked::of(core, &input, local, self.options.config.election_timeout);
-        let heard = trace::heard(&input);
         let mut effects = Vec::new();
         core.step(local, input, &mut effects);
         if let Some(Err(sentence)) = asked.map(|asked| asked.judge(core, &effects)) {
             self.judge("stability", Err(sentence));
         }
         self.enter_regions(node, shown, &told, &effects);
-        let specified = self.specify(node, &heard, &effects);
+        let specified = self.specify(node, Some(&told), &effects);
         self.take_in(node, before, effects);
         // Whoever goes by a clock that it looked at long ago cannot see how long it has heard nothing.
         if local == self.servers[node].clock.local(self.now) && self.servers[node].is_up() {
@@ -625,7 +624,7 @@ impl World {
                 if effects.iter().any(resets) {
                     self.cover("logs reset to a newer snapshot at a restart");
                 }
-                let specified = specified.and_then(|()| self.specify(node, &Heard::Nothing, &effects));
+                let specified = specified.and_then(|()| self.specify(node, None, &effects));
                 self.take_in(node, before, effects);
                 self.judge("specification", specified);
                 self.start_gossip(node);

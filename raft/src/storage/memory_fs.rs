@@ -98,7 +98,7 @@ enum Node {
     File(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inode {
     content: Vec<u8>,
     durable: Vec<u8>,
@@ -128,7 +128,7 @@ struct NameChange {
     gone: Option<PathBuf>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk {
     inodes: BTreeMap<u64, Inode>,
     names: BTreeMap<PathBuf, Node>,
@@ -161,6 +161,14 @@ impl MemoryFileSystem {
     /// Faults and limits that were switched on are off.
     pub fn crash(&self, choice: &mut dyn CrashChoice) {
         self.disk().crash(choice);
+    }
+
+    /// Another disk with what is on this one now, as an image of it; handles and locks stay with this one.
+    #[must_use]
+    pub fn image(&self) -> Self {
+        let mut copy = self.disk().clone();
+        copy.locks.clear();
+        Self { disk: Arc::new(Mutex::new(copy)) }
     }
 
     /// Only the process dies: nothing is lost, open files and locks are dead. Switches go off as in a crash.

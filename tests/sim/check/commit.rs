@@ -195,14 +195,18 @@ impl Commit {
         if last.term != term {
             return Err(format!("{} commits {last} by counting in term {term} (figure 8)", core.me().id));
         }
+        // Answers of another life than the one that the configuration names count for nothing.
         let durable = |id: &raft::ServerId| {
+            let named = configuration.voter_or_member(id).map(|server| server.incarnation);
             step.servers.iter().any(|server| {
                 let disk = &server.disk;
                 let stored = disk
                     .newest()
                     .is_some_and(|snapshot| snapshot.meta.last >= last && snapshot.state.restored == history);
+                let present = Some(disk.hard_state.incarnation) == named && (stored || disk.log.lists(last));
                 // One whose disk is gone may have acknowledged it before.
-                server.peer.id == *id && (stored || disk.log.lists(last) || server.forgot)
+                let before = server.past.iter().any(|past| Some(past.life) == named && past.held(last));
+                server.peer.id == *id && (present || before)
             })
         };
         if !is_quorum(configuration, durable) {

@@ -23,12 +23,11 @@ pub fn stepped(step: &Step<'_>) -> Verdict {
         if disk.hard_state.term > core.term() || server.highest_term > core.term() {
             continue;
         }
-        // Of a life that is over it remembers what that one held.
-        if view.incarnation.is_some_and(|life| server.former.contains(&life)) {
-            continue;
-        }
         let stored = disk.newest().map_or(raft::LogIndex::ZERO, |snapshot| snapshot.meta.last.index);
-        let durable = disk.log.last().index.max(stored);
+        // Of a disk that is gone it remembers what that one held.
+        let before = server.past.iter().filter(|past| Some(past.life) == view.incarnation);
+        let before = before.map(|past| past.log.last().index.max(past.snapshot.index)).max();
+        let durable = disk.log.last().index.max(stored).max(before.unwrap_or_default());
         if view.matched.index > durable {
             return Err(format!(
                 "{} believes that {} holds {}, its disk ends at {durable}",

@@ -2,7 +2,7 @@
 //! would be; nobody leaves a leader that it hears for a candidate (E13, E19), and TimeoutNow is obeyed only if it comes
 //! from the leader of the present term (E18). R03: what is committed is no conflict.
 
-use raft::core::{Effect, Input, RaftCore, ReplyToken, Request, Response, Role};
+use raft::core::{Effect, Event, Input, RaftCore, ReplyToken, Request, Response, Role};
 use raft::{EntryId, LogIndex, ServerId, Term, Time};
 
 use super::Verdict;
@@ -83,12 +83,17 @@ impl Asked {
             Effect::Respond { reply, response } if *reply == self.reply => Some(response),
             _ => None,
         });
+        let anew =
+            effects.iter().any(|effect| matches!(effect, Effect::Notify(Event::StartedOver { .. })));
         let older = self.request.term().is_some_and(|term| term < before);
         if older && now != self.shown {
             return Err(format!("{me} is moved by a request of {from} in an older term: {:?}", self.request));
         }
         match (&self.request, answer) {
-            (Request::PreVote { .. }, _) if (now.term, now.role) != (before, self.shown.role) => {
+            // Whoever is shown that it has lost something begins anew, and gives up what it was about to do.
+            (Request::PreVote { .. }, _)
+                if (now.term, now.role) != (before, if anew { Role::Follower } else { self.shown.role }) =>
+            {
                 Err(format!("a pre-vote of {from} moves {me} from term {before} to {}", now.term))
             }
             (Request::PreVote { last, .. }, Some(Response::PreVote { granted: true, .. }))

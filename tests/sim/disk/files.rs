@@ -79,6 +79,12 @@ impl Files {
         Self { fs: MemoryFileSystem::new(), segment_bytes, open: None, armed: false, rotten: false }
     }
 
+    /// An image of the disk, with the stores closed.
+    #[must_use]
+    pub fn image(&self) -> Self {
+        Self { fs: self.fs.image(), open: None, ..*self }
+    }
+
     /// Whether a fault is switched on.
     #[must_use]
     pub const fn is_armed(&self) -> bool {

@@ -25,6 +25,7 @@
 pub mod action;
 pub mod explore;
 pub mod invariants;
+mod lives;
 pub mod trace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -15,11 +15,12 @@ use raft::core::{
     Effect, Entry as RealEntry, EntryKind, Event, Input, Outcome, Persisted, RaftCore, ReplyToken, Request,
     Response, Role as RealRole, SnapshotMeta, Write, WriteId,
 };
-use raft::{Configuration, EntryId, Server as Member, ServerId, Suffrage, Term};
+use raft::{EntryId, Term};
 
+use super::lives::{Lives, ROOM, number_of};
 use super::newest_members;
 use super::{
-    Action, Change, Content, Disk, Entry, Members, Node, Nodes, Role, Rules, Server, State, invariants, last,
+    Action, Change, Content, Disk, Entry, Members, Node, Role, Rules, Server, State, invariants, last,
 };
 use crate::check::Verdict;
 use crate::disk::Disk as RealDisk;
@@ -28,7 +29,7 @@ use crate::server::Received;
 
 /// What a core is about to be told, in the words of the specification.
 #[derive(Clone, Debug)]
-pub enum Heard {
+enum Heard {
     /// Nothing that the specification knows of.
     Nothing,
     /// Something of a server in this term.
@@ -42,8 +43,8 @@ pub enum Heard {
     },
     /// A request for a vote.
     Campaign {
-        /// Who asks.
-        candidate: Node,
+        /// Which server asks, whichever life of it.
+        candidate: usize,
         /// In which term.
         term: Term,
         /// How the candidate's log ends.
@@ -64,8 +65,8 @@ pub enum Heard {
 
 /// A part of what a leader said.
 #[derive(Clone, Debug)]
-pub struct Part {
-    leader: Node,
+struct Part {
+    leader: usize,
     term: Term,
     after: (Term, usize),
     entries: Vec<Entry>,
@@ -82,8 +83,12 @@ impl Part {
 #[derive(Debug, Default)]
 pub struct Trace {
     state: State,
+    /// Who is who.
+    lives: Lives,
+    /// The disks that the operator has copied, and of which life.
+    copies: BTreeMap<usize, (Node, Disk)>,
     /// For every server the writes under way, each with the number of changes in it.
-    writes: Vec<VecDeque<(WriteId, usize)>>,
+    writes: BTreeMap<usize, VecDeque<(WriteId, usize)>>,
     off: bool,
 }
 
@@ -95,57 +100,44 @@ const fn pair(id: EntryId) -> (Term, usize) {
     (id.term, id.index.0 as usize)
 }
 
-/// Servers are called `s0`, `s1` and so on.
-fn node_of(id: &ServerId) -> Node {
-    id.as_str().get(1..).and_then(|number| number.parse().ok()).unwrap_or(63)
-}
-
-fn members_of(configuration: &Configuration) -> Members {
-    let set = |servers: &[Member], suffrage: Suffrage| {
-        Nodes::of(
-            servers.iter().filter(|server| server.suffrage == suffrage).map(|server| node_of(&server.id)),
-        )
-    };
-    Members {
-        voters: set(configuration.servers(), Suffrage::Voter),
-        leaving: set(configuration.outgoing(), Suffrage::Voter),
-        learners: set(configuration.servers(), Suffrage::Nonvoter),
-    }
-}
-
-fn entry_of(entry: &RealEntry) -> Entry {
+fn content_of(entry: &RealEntry, lives: &mut Lives) -> Content {
     let plain = |kind| Content::Plain(fold(fold(fold_number(0, kind), &entry.data), &entry.extensions));
-    let content = match &entry.kind {
+    match &entry.kind {
         EntryKind::Command => plain(1),
         EntryKind::Noop => plain(2),
         EntryKind::Barrier => plain(3),
-        EntryKind::Configuration(configuration) => Content::Members(members_of(configuration)),
-    };
-    Entry { term: entry.id.term, content }
+        EntryKind::Configuration(configuration) => Content::Members(lives.members(configuration)),
+    }
 }
 
-fn part_of(leader: Node, request: &Request) -> Option<Part> {
+fn entries_of(entries: &[RealEntry], lives: &mut Lives) -> Vec<Entry> {
+    let entry_of = |entry: &RealEntry| Entry { term: entry.id.term, content: content_of(entry, lives) };
+    entries.iter().map(entry_of).collect()
+}
+
+fn part_of(leader: usize, request: &Request, lives: &mut Lives) -> Option<Part> {
     let Request::Append { term, prev, entries, commit } = request else { return None };
     Some(Part {
         leader,
         term: *term,
         after: pair(*prev),
-        entries: entries.iter().map(entry_of).collect(),
+        entries: entries_of(entries, lives),
         commit: usize::try_from(commit.0).unwrap_or(usize::MAX),
     })
 }
 
 /// Says what an input means to the specification.
-#[must_use]
-pub fn heard(input: &Input) -> Heard {
+fn heard(input: &Input, lives: &mut Lives) -> Heard {
     match input {
         Input::Request { from, request, .. } => {
-            let node = node_of(&from.id);
+            let server = number_of(&from.id);
             match request {
                 Request::Vote { term, last, .. } => {
-                    Heard::Campaign { candidate: node, term: *term, last: pair(*last) }
+                    Heard::Campaign { candidate: server, term: *term, last: pair(*last) }
                 }
-                Request::Append { .. } => part_of(node, request).map_or(Heard::Nothing, Heard::Append),
+                Request::Append { .. } => {
+                    part_of(server, request, lives).map_or(Heard::Nothing, Heard::Append)
+                }
                 Request::Heartbeat { term, .. } => Heard::Term(*term),
                 Request::InstallSnapshot { term, meta } => {
                     Heard::Snapshot { term: *term, last: pair(meta.last) }
@@ -154,11 +146,31 @@ pub fn heard(input: &Input) -> Heard {
             }
         }
         Input::Response { from, response, .. } => match response {
-            Response::Vote { term, granted: true, .. } => Heard::Vote { voter: node_of(from), term: *term },
+            Response::Vote { term, granted: true, incarnation } => {
+                Heard::Vote { voter: lives.of(from, *incarnation), term: *term }
+            }
             other => other.term().map_or(Heard::Nothing, Heard::Term),
         },
-        Input::Bootstrap { configuration, .. } => Heard::Bootstrap(members_of(configuration)),
-        _ => Heard::Nothing,
+        Input::Bootstrap { configuration, .. } => Heard::Bootstrap(lives.members(configuration)),
+        Input::Tick
+        | Input::SendFailed { .. }
+        | Input::Persisted { .. }
+        | Input::StorageFailed
+        | Input::Applied { .. }
+        | Input::SnapshotTaken { .. }
+        | Input::Propose { .. }
+        | Input::Barrier { .. }
+        | Input::Read { .. }
+        | Input::VerifyLeader { .. }
+        | Input::LeaseRead { .. }
+        | Input::Change { .. }
+        | Input::ChangeMembership { .. }
+        | Input::AddVoter { .. }
+        | Input::BeginRestore { .. }
+        | Input::RestoreStored { .. }
+        | Input::Campaign
+        | Input::ForgetLeader
+        | Input::Transfer { .. } => Heard::Nothing,
     }
 }
 
@@ -179,7 +191,7 @@ impl Heard {
 #[derive(Debug)]
 pub struct Made<'a> {
     /// Whose.
-    pub node: Node,
+    pub node: usize,
     /// The core.
     pub core: &'a RaftCore,
     /// What it asked for, in order.
@@ -209,12 +221,53 @@ impl Trace {
         !self.off
     }
 
-    fn server(&mut self, node: Node) -> &mut Server {
-        while self.state.servers.len() <= node {
-            self.state.servers.push(Server { disk: Some(Disk::default()), ..Server::default() });
-            self.writes.push(VecDeque::new());
+    /// Who a server is now.
+    fn present(&mut self, server: usize) -> Node {
+        if self.state.servers.is_empty() {
+            let blank = Server { disk: Some(Disk::default()), ..Server::default() };
+            self.state.servers.resize(ROOM, blank);
         }
-        &mut self.state.servers[node]
+        self.off |= self.lives.is_full();
+        self.lives.present(server)
+    }
+
+    /// A server's disk is empty.
+    pub fn wiped(&mut self, server: usize) {
+        if !self.off {
+            self.present(server);
+            let node = self.lives.begins(server);
+            self.state.servers[node] = Server { disk: Some(Disk::default()), ..Server::default() };
+            self.writes.remove(&server);
+            self.copies.remove(&server);
+        }
+    }
+
+    /// Somebody copies a server's disk: what is durable, and whatever of the rest a crash has kept.
+    pub fn copied(&mut self, server: usize) {
+        let node = self.present(server);
+        if let Some(disk) = &self.state.servers[node].disk {
+            self.copies.insert(server, (node, disk.clone()));
+        }
+    }
+
+    /// A server's disk is the one that was copied. What it said meanwhile stays said.
+    pub fn put_back(&mut self, server: usize) {
+        let node = self.present(server);
+        match self.copies.remove(&server) {
+            Some((of, disk)) if of == node => {
+                self.state.servers[node] = Server { disk: Some(disk), ..Server::default() };
+                self.writes.remove(&server);
+            }
+            // The copy is of a life that is over, or nobody knows what is in it.
+            Some(_) | None => self.off = true,
+        }
+    }
+
+    /// A server goes on as another one: with what it holds, and without anything that it has said.
+    fn becomes(&mut self, (was, now): (Node, Node)) {
+        if was != now {
+            self.state.servers[now] = self.state.servers[was].clone();
+        }
     }
 
     fn act(&mut self, action: Action) -> Verdict {
@@ -237,31 +290,38 @@ impl Trace {
     ///
     /// # Errors
     /// What the specification does not allow.
-    pub fn stepped(&mut self, heard: &Heard, made: &Made<'_>) -> Verdict {
+    pub fn stepped(&mut self, input: Option<&Input>, made: &Made<'_>) -> Verdict {
         if self.off {
             return Ok(());
         }
-        self.server(made.node);
-        let written: Vec<Entry> =
-            made.write().map_or_else(Vec::new, |write| write.entries.iter().map(entry_of).collect());
+        self.present(made.node);
+        for effect in made.effects {
+            if let Effect::Notify(Event::StartedOver { incarnation }) = effect {
+                let lives = self.lives.starts_over(made.node, *incarnation);
+                self.becomes(lives);
+            }
+        }
+        let node = self.present(made.node);
+        let heard = input.map_or(Heard::Nothing, |input| heard(input, &mut self.lives));
+        let written = made.write().map_or_else(Vec::new, |write| entries_of(&write.entries, &mut self.lives));
         let first = made.write().and_then(|write| write.entries.first()).map_or(0, |entry| index(entry.id));
-        let mut step = Step { trace: self, made, written, first };
-        step.takes_in(heard)?;
+        let mut step = Step { trace: self, made, node, written, first };
+        step.takes_in(&heard)?;
         for effect in made.effects {
             step.does(effect)?;
         }
         step.appends(usize::MAX)?;
         step.shows_what_is_specified()?;
-        self.notes_term_and_vote(made);
-        self.notes_the_write(made)
+        self.notes_term_and_vote(made, node);
+        self.notes_the_write(made, node)
     }
 
     /// Whoever writes its term and vote makes them durable, also those that a snapshot told it at a restart.
-    fn notes_term_and_vote(&mut self, made: &Made<'_>) {
+    fn notes_term_and_vote(&mut self, made: &Made<'_>, node: Node) {
         if made.write().is_none_or(|write| write.hard_state.is_none()) {
             return;
         }
-        let server = &mut self.state.servers[made.node];
+        let server = &mut self.state.servers[node];
         let now = (server.term, server.voted_for);
         let Some(disk) = &server.disk else { return };
         let noted = disk.unsynced.iter().rev().find_map(|change| match change {
@@ -273,11 +333,12 @@ impl Trace {
         }
     }
 
-    fn notes_the_write(&mut self, made: &Made<'_>) -> Verdict {
-        let noted: usize = self.writes[made.node].iter().map(|(_, changes)| changes).sum();
-        let pending = self.state.servers[made.node].disk.as_ref().map_or(0, |disk| disk.unsynced.len());
+    fn notes_the_write(&mut self, made: &Made<'_>, node: Node) -> Verdict {
+        let writes = self.writes.entry(made.node).or_default();
+        let noted: usize = writes.iter().map(|(_, changes)| changes).sum();
+        let pending = self.state.servers[node].disk.as_ref().map_or(0, |disk| disk.unsynced.len());
         match made.write() {
-            Some(write) => self.writes[made.node].push_back((write.id, pending - noted)),
+            Some(write) => writes.push_back((write.id, pending - noted)),
             None if pending > noted => {
                 return Err(format!("s{} changes term, vote or log and writes nothing", made.node));
             }
@@ -290,23 +351,25 @@ impl Trace {
     ///
     /// # Errors
     /// The disk holds something else than the specification.
-    pub fn synced(&mut self, node: Node, through: WriteId, real: &RealDisk) -> Verdict {
+    pub fn synced(&mut self, server: usize, through: WriteId, real: &RealDisk) -> Verdict {
         if self.off {
             return Ok(());
         }
-        self.server(node);
+        let node = self.present(server);
         let mut changes = 0;
-        while let Some((id, count)) = self.writes[node].front()
+        let writes = self.writes.entry(server).or_default();
+        while let Some((id, count)) = writes.front()
             && *id <= through
         {
             changes += count;
-            self.writes[node].pop_front();
+            writes.pop_front();
         }
         self.act(Action::Sync { node, changes })?;
         let Some(disk) = &self.state.servers[node].disk else { return Ok(()) };
-        let vote = real.hard_state.voted_for.as_ref().map(node_of);
+        let vote = real.hard_state.voted_for.as_ref().map(number_of);
         let holds = (real.hard_state.term, vote, pair(real.log.last()));
-        let specified = (disk.term, disk.voted_for, last(&disk.log));
+        let voted_for = disk.voted_for.map(|node| self.lives.owner(node));
+        let specified = (disk.term, voted_for, last(&disk.log));
         if holds == specified {
             return Ok(());
         }
@@ -319,17 +382,18 @@ impl Trace {
     ///
     /// # Errors
     /// It is not one of decided entries with the configuration among them.
-    pub fn stored(&mut self, node: Node, meta: &SnapshotMeta) -> Verdict {
+    pub fn stored(&mut self, server: usize, meta: &SnapshotMeta) -> Verdict {
         if self.off {
             return Ok(());
         }
-        self.server(node);
+        let node = self.present(server);
         let end = pair(meta.last);
         self.act(Action::StoreSnapshot { node, end })?;
+        let members = self.lives.members(&meta.configuration);
         let past = self.state.past();
         let decided = past.ending_in(end).map_or(&[][..], |prefix| past.entries(prefix));
         let named =
-            (usize::try_from(meta.configuration_index.0).unwrap_or(0), members_of(&meta.configuration));
+            (usize::try_from(meta.configuration_index.0).unwrap_or(0), members);
         if named != newest_members(decided) {
             return Err(format!("a snapshot of s{node} names {named:?}, not {:?}", newest_members(decided)));
         }
@@ -340,11 +404,11 @@ impl Trace {
     ///
     /// # Errors
     /// None was on its way there.
-    pub fn drops(&mut self, node: Node) -> Verdict {
+    pub fn drops(&mut self, server: usize) -> Verdict {
         if self.off {
             return Ok(());
         }
-        self.server(node);
+        let node = self.present(server);
         self.act(Action::DropRestore { node })
     }
 
@@ -352,25 +416,29 @@ impl Trace {
     ///
     /// # Errors
     /// That is not what was durable and the beginning of what was not.
-    pub fn restarts(&mut self, node: Node, found: &Persisted) -> Verdict {
+    pub fn restarts(&mut self, server: usize, found: &Persisted) -> Verdict {
         if self.off {
             return Ok(());
         }
-        self.server(node);
-        self.writes[node].clear();
+        self.present(server);
+        let lives = self.lives.finds(server, found.hard_state.incarnation);
+        self.becomes(lives);
+        let node = lives.1;
+        self.writes.remove(&server);
         let stored = found.snapshot.as_ref().map_or_else(Default::default, |meta| pair(meta.last));
         if let Some(meta) = &found.snapshot {
-            self.stored(node, meta)?;
+            self.stored(server, meta)?;
         }
         let Some(disk) = &self.state.servers[node].disk else { return Ok(()) };
         let durable = self.state.past().end(disk.newest(self.state.past()));
         if durable > stored {
             return Err(format!("s{node} finds the snapshot at {stored:?}, durable was {durable:?}"));
         }
-        let entries: Vec<Entry> = found.entries.iter().map(entry_of).collect();
+        let entries = entries_of(&found.entries, &mut self.lives);
+        let Some(disk) = &self.state.servers[node].disk else { return Ok(()) };
         let mut image = disk.clone();
         let mut kept = 0;
-        while !is_what_was_found(&image, found, &entries) {
+        while !is_what_was_found(&image, found, &entries, &self.lives) {
             if !image.sync_one(self.state.past()) {
                 let end =
                     entries.last().map_or(found.base.index.0, |_| found.base.index.0 + entries.len() as u64);
@@ -386,11 +454,11 @@ impl Trace {
     }
 }
 
-fn is_what_was_found(disk: &Disk, found: &Persisted, entries: &[Entry]) -> bool {
-    let vote = found.hard_state.voted_for.as_ref().map(node_of);
+fn is_what_was_found(disk: &Disk, found: &Persisted, entries: &[Entry], lives: &Lives) -> bool {
+    let vote = found.hard_state.voted_for.as_ref().map(number_of);
     let base = index(found.base);
     disk.term == found.hard_state.term
-        && disk.voted_for == vote
+        && disk.voted_for.map(|node| lives.owner(node)) == vote
         && disk.log.len() == base + entries.len()
         && last(&disk.log[..base]) == pair(found.base)
         && disk.log[base..] == *entries
@@ -400,6 +468,8 @@ fn is_what_was_found(disk: &Disk, found: &Persisted, entries: &[Entry]) -> bool 
 struct Step<'t, 'm> {
     trace: &'t mut Trace,
     made: &'m Made<'m>,
+    /// Who it is now.
+    node: Node,
     /// The entries of the step's write.
     written: Vec<Entry>,
     /// The index of the first of them.
@@ -408,7 +478,7 @@ struct Step<'t, 'm> {
 
 impl Step<'_, '_> {
     fn spec(&self) -> &Server {
-        &self.trace.state.servers[self.made.node]
+        &self.trace.state.servers[self.node]
     }
 
     fn act(&mut self, action: Action) -> Verdict {
@@ -417,7 +487,7 @@ impl Step<'_, '_> {
 
     /// Takes in the message, if the core did.
     fn takes_in(&mut self, heard: &Heard) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         if let Some(term) = heard.term().filter(|term| *term > self.spec().term) {
             let adopts = |effect: &Effect| matches!(effect, Effect::Notify(Event::Role { role: RealRole::Follower, term: to }) if *to == term);
             if self.made.effects.iter().any(adopts) {
@@ -448,22 +518,25 @@ impl Step<'_, '_> {
         }
     }
 
-    fn takes_in_campaign(&mut self, candidate: Node, term: Term, last: (Term, usize)) -> Verdict {
-        let node = self.made.node;
-        if self.trace.state.sent.campaigns.get(&(term, candidate)) != Some(&last) {
-            return Err(format!(
-                "s{node} is asked for a vote by s{candidate} in term {term}, who never asked"
-            ));
-        }
+    fn takes_in_campaign(&mut self, server: usize, term: Term, last: (Term, usize)) -> Verdict {
+        let node = self.node;
+        let Trace { state, lives, .. } = &*self.trace;
+        let mut asked = state.sent.campaigns.range((term, 0)..=(term, ROOM));
+        let Some(((_, candidate), _)) =
+            asked.find(|((_, candidate), with)| lives.owner(*candidate) == server && **with == last)
+        else {
+            return Err(format!("s{node} is asked for a vote by s{server} in term {term}, who never asked"));
+        };
+        let candidate = *candidate;
         let hard_state = self.made.core.hard_state();
         let grants = hard_state.term == term
-            && hard_state.voted_for.as_ref().map(node_of) == Some(candidate)
+            && hard_state.voted_for.as_ref().map(number_of) == Some(server)
             && (self.spec().term, self.spec().voted_for) == (term, None);
         if grants { self.act(Action::HandleVote { node, candidate }) } else { Ok(()) }
     }
 
     fn takes_in_entries(&mut self, part: &Part) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         if !self.was_sent(part) {
             return Err(format!("s{node} is asked to append {part:?}, which nobody sent"));
         }
@@ -487,7 +560,7 @@ impl Step<'_, '_> {
     fn was_sent(&self, part: &Part) -> bool {
         let Some(led) = self.trace.state.sent.led.get(&part.term) else { return false };
         let (after, through) = (part.after.1, part.through());
-        led.leader == part.leader
+        self.trace.lives.owner(led.leader) == part.leader
             && through <= led.log.len()
             && part.commit <= led.commit
             && last(&led.log[..after]) == part.after
@@ -496,7 +569,7 @@ impl Step<'_, '_> {
 
     /// Explains one effect.
     fn does(&mut self, effect: &Effect) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         match effect {
             Effect::Notify(Event::Role { role, term }) => self.turns(*role, *term),
             Effect::Notify(Event::Configuration { index }) => {
@@ -523,7 +596,7 @@ impl Step<'_, '_> {
     }
 
     fn turns(&mut self, role: RealRole, term: Term) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         let (known, was) = (self.spec().term, self.spec().role);
         match role {
             RealRole::Leader => {
@@ -546,7 +619,7 @@ impl Step<'_, '_> {
 
     /// A leader appends what it writes in this step, up to an index.
     fn appends(&mut self, through: usize) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         while self.spec().role == Role::Leader {
             let next = self.spec().log.len() + 1;
             let entry = next.checked_sub(self.first).and_then(|at| self.written.get(at)).copied();
@@ -574,7 +647,7 @@ impl Step<'_, '_> {
     }
 
     fn sends(&mut self, request: &Request) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         match request {
             Request::PreVote { .. } => return Ok(()),
             Request::Vote { term, last, .. } => {
@@ -590,7 +663,8 @@ impl Step<'_, '_> {
             }
             Request::Heartbeat { .. } | Request::TimeoutNow { .. } | Request::ReadIndex => {}
         }
-        if let Some(part) = part_of(node, request)
+        let server = self.trace.lives.owner(node);
+        if let Some(part) = part_of(server, request, &mut self.trace.lives)
             && !self.was_sent(&part)
         {
             return Err(format!("s{node} sends {part:?}, which its log does not hold"));
@@ -599,7 +673,7 @@ impl Step<'_, '_> {
     }
 
     fn speaks(&mut self, term: Option<Term>) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         match term {
             None => Ok(()),
             Some(term) if term == self.spec().term => self.act(Action::Speak { node, term }),
@@ -608,7 +682,7 @@ impl Step<'_, '_> {
     }
 
     fn answers(&mut self, received: &Received, response: &Response) -> Verdict {
-        let node = self.made.node;
+        let node = self.node;
         if let Response::PreVote { term, .. } | Response::ReadIndex { term, .. } = response {
             // These may be of the term that is just over: they promise nothing that the specification knows of.
             return self.act(Action::Speak { node, term: *term });
@@ -616,7 +690,8 @@ impl Step<'_, '_> {
         self.speaks(response.term())?;
         match (&received.request, response) {
             (Request::Vote { .. }, Response::Vote { granted: true, .. }) => {
-                if self.spec().voted_for != Some(received.from) {
+                let voted_for = self.spec().voted_for.map(|node| self.trace.lives.owner(node));
+                if voted_for != Some(received.from) {
                     return Err(format!("s{node} grants s{} a vote that it did not give", received.from));
                 }
                 self.act(Action::SendVote { node })
@@ -632,22 +707,24 @@ impl Step<'_, '_> {
     }
 
     /// The core shows what the specification holds.
-    fn shows_what_is_specified(&self) -> Verdict {
-        let (core, spec, node) = (self.made.core, self.spec(), self.made.node);
-        let vote = core.hard_state().voted_for.as_ref().map(node_of);
+    fn shows_what_is_specified(&mut self) -> Verdict {
+        let members = self.trace.lives.members(self.made.core.configuration());
+        let (core, spec, node) = (self.made.core, self.spec(), self.node);
+        let vote = core.hard_state().voted_for.as_ref().map(number_of);
         let shown =
             (core.term(), vote, core.role() == RealRole::Leader, pair(core.last()), core.commit_index().0);
+        let voted_for = spec.voted_for.map(|node| self.trace.lives.owner(node));
         let specified =
-            (spec.term, spec.voted_for, spec.role == Role::Leader, last(&spec.log), spec.commit as u64);
+            (spec.term, voted_for, spec.role == Role::Leader, last(&spec.log), spec.commit as u64);
         if shown != specified {
             return Err(format!(
                 "s{node} shows {shown:?} (term, vote, leads, end of the log, commit), specified is {specified:?}"
             ));
         }
-        let in_force = (core.configuration_index().0, members_of(core.configuration()));
-        let (at, members) = spec.members();
-        if in_force != (at as u64, members) {
-            return Err(format!("s{node} uses {in_force:?}, specified is {:?}", (at, members)));
+        let in_force = (core.configuration_index().0, members);
+        let (at, specified) = spec.members();
+        if in_force != (at as u64, specified) {
+            return Err(format!("s{node} uses {in_force:?}, specified is {:?}", (at, specified)));
         }
         let from = self.first.max(1) - 1;
         if !self.written.is_empty() && spec.log.get(from..) != Some(&self.written[..]) {

@@ -100,8 +100,7 @@ impl World {
         }
         if let Request::Vote { term, .. } = &request {
             let server = &self.servers[node];
-            let id = &server.peer.id;
-            let verdict = self.checks.one_vote.votes(id, *term, id, &server.disk.hard_state);
+            let verdict = self.checks.one_vote.votes(server, *term, &server.peer.id);
             self.judge("one_vote", verdict);
         }
         if let (Request::TimeoutNow { .. }, Some(core)) = (&request, &self.servers[node].core) {
@@ -202,8 +201,7 @@ impl World {
         {
             let server = &self.servers[node];
             let candidate = &self.servers[received.from].peer.id;
-            let verdict =
-                self.checks.one_vote.votes(&server.peer.id, *term, candidate, &server.disk.hard_state);
+            let verdict = self.checks.one_vote.votes(server, *term, candidate);
             self.judge("one_vote", verdict);
         }
         if let (Response::ReadIndex { index: Some(_), .. }, Some(core)) =

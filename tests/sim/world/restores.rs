@@ -68,6 +68,11 @@ impl World {
         self.ask(node, Asked::Restore(number), |request| Input::BeginRestore { request, above })
     }
 
+    /// Whether somebody copies the disk of a server that has just crashed.
+    pub(crate) fn operator_copies(&mut self) -> bool {
+        chance(&mut self.operator, 200)
+    }
+
     /// Keeps the present state of a server; says under which number.
     pub fn back_up(&mut self, node: usize) -> usize {
         self.backups.push(Arc::new(self.servers[node].machine.clone()));

@@ -6,7 +6,7 @@ use super::World;
 use crate::check::Verdict;
 use crate::coverage::{Before, Moment};
 use crate::server::SimServer;
-use crate::spec::trace::{Heard, Made};
+use crate::spec::trace::Made;
 
 impl World {
     pub(super) fn enter_regions(&mut self, node: usize, before: Before, input: &Input, effects: &[Effect]) {
@@ -17,8 +17,8 @@ impl World {
 
     /// Judges by the specification what a core has just done. Whoever asks names the verdict after all others: they say more
     /// exactly what is wrong.
-    pub(super) fn specify(&mut self, node: usize, heard: &Heard, effects: &[Effect]) -> Verdict {
+    pub(super) fn specify(&mut self, node: usize, told: Option<&Input>, effects: &[Effect]) -> Verdict {
         let SimServer { core: Some(core), received, .. } = &self.servers[node] else { return Ok(()) };
-        self.specification.stepped(heard, &Made { node, core, effects, received })
+        self.specification.stepped(told, &Made { node, core, effects, received })
     }
 }
