@@ -75,7 +75,7 @@ mod tests {
     use raft::core::Role;
     use raft::storage::{MemoryLog, MemorySnapshots};
     use raft::transport::MemoryNetwork;
-    use raft::{Config, Configuration, Server};
+    use raft::{Config, Configuration, Executor, Server};
 
     use super::*;
     use crate::kv::KvMachine;
@@ -88,6 +88,8 @@ mod tests {
             .log_store(MemoryLog::new())
             .snapshots(MemorySnapshots::default())
             .transport(network.transport("a"))
+            // Nothing waits for threads, else the paused clock would run meanwhile.
+            .executor(Executor::tasks(|_| Duration::ZERO))
             .start()
             .await
             .expect("start");
