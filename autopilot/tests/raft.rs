@@ -1,5 +1,7 @@
 //! Autopilot over real servers of ours, whose network and disks are in memory.
 
+#![allow(clippy::disallowed_methods, reason = "a test starts a task")]
+
 use std::io::{self, Read, Write};
 use std::time::Duration;
 

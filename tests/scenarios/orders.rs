@@ -296,10 +296,30 @@ fn what_a_leader_has_used_up_its_successor_does_not_have() {
     world.settles();
 }
 
+/// It knows nobody, or not the leader: what it does not say proves nothing.
+#[test]
+fn an_application_that_is_blind_takes_nobody_out() {
+    for blank in [true, false] {
+        let mut world = flown(5, 0, |_| {});
+        let leader = world.leader();
+        let dead = other_than(&world, &[leader]);
+        match blank {
+            true => world.fleet.ills.entry(leader).or_default().blank_until = world.now + seconds(10),
+            false => world.rumour(None, leader, None, seconds(10)),
+        }
+        world.crash(dead);
+        world.run_for(seconds(9));
+        assert!(world.votes(dead), "blank: {blank}");
+        world.start(dead);
+        world.settles();
+    }
+}
+
 /// What random runs may miss.
 #[test]
 fn defects_that_random_runs_seldom_meet_spoil_a_story() {
-    let stories: [(Defect, fn()); 4] = [
+    let stories: [(Defect, fn()); 5] = [
+        (Defect::BlindApplicationTrusted, an_application_that_is_blind_takes_nobody_out),
         (Defect::FlapsIgnored, a_flapping_server_has_to_be_calm_for_longer_than_others),
         (Defect::LimitsLost, what_a_leader_has_used_up_its_successor_does_not_have),
         (Defect::TombstonesLost, who_was_taken_out_stays_out_until_it_starts_again_or_is_wanted),

@@ -125,8 +125,8 @@ impl Mutant {
     }
 
     /// Whether the usual number of seeds may miss it, which is no failure then: servers are taken from a cluster only where the
-    /// others can go on, and seldom while its application is blind. What is about limits over elections, flapping and the word of
-    /// others is told in `tests/scenarios/orders.rs`, too.
+    /// others can go on, and seldom while its application is blind. That those who hear from a server count is told in
+    /// `tests/scenarios/orders.rs`.
     #[must_use]
     pub const fn is_rare(self) -> bool {
         use autopilot::core::Mutant as Autopilot;
@@ -134,8 +134,7 @@ impl Mutant {
             self,
             Self::Autopilot(
                 Autopilot::BlindApplicationTrusted
-                    | Autopilot::FlapsIgnored
-                    | Autopilot::LimitsLost
+                    | Autopilot::StaleVotersAreFree
                     | Autopilot::LivingWitnessesIgnored
             )
         )

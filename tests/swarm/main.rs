@@ -85,7 +85,6 @@ fn no_rule_of_autopilot_breaks_under_the_fixed_seeds() {
         "autopilot refuses: no-successor",
         "autopilot refuses: floor",
         "autopilot refuses: not-corroborated",
-        "autopilot: admissions refused, they were taken out",
         "witnesses: lies",
     ] {
         assert!(totals.coverage.get(rare).is_some_and(|count| *count > 0), "the seeds never reach: {rare}");
@@ -123,7 +122,8 @@ fn planted_defects_are_found() {
         Mutant::AckForged,
         Mutant::RefusalLies,
         Mutant::Autopilot(autopilot::core::Mutant::NoProbation),
-        Mutant::Autopilot(autopilot::core::Mutant::AnswersIgnored),
+        Mutant::Autopilot(autopilot::core::Mutant::StaleIsLeft),
+        Mutant::Autopilot(autopilot::core::Mutant::OrdersLost),
     ] {
         let found = hunt(mutant, 0..40, 4000);
         assert!(found.is_some(), "{} is not found in 40 seeds", mutant.name());

@@ -504,7 +504,9 @@ impl World {
             } else {
                 // Whoever is needed thinks better of it.
                 self.fleet.leaving.remove(&node);
-                self.fleet.gossip.values_mut().for_each(|gossip| drop(gossip.left.remove(&node)));
+                for gossip in self.fleet.gossip.values_mut() {
+                    gossip.left.remove(&node);
+                }
             }
         }
     }

@@ -440,7 +440,21 @@ impl World {
             Some(_) if waits => pilot.watch.failed = Some((step.clone(), local + cool_down)),
             Some(_) => {}
         }
-        self.cover(match (&failure, step) {
+        self.count_step(failure.as_ref(), step);
+        if failure.is_none() {
+            self.note_step(node, step, incarnation);
+        }
+        if failure.is_none()
+            && let Step::Remove { id, class } | Step::Swap { out: id, class: Some(class), .. } = step
+            && class.is_failed()
+        {
+            self.forget_in_gossip(node, id);
+        }
+        self.refresh_or_idle(node, number, failure.is_none());
+    }
+
+    fn count_step(&mut self, failure: Option<&ClusterError>, step: &Step) {
+        self.cover(match (failure, step) {
             (None, Step::Promote { .. }) => "autopilot: promotions",
             (None, Step::Demote { .. }) => "autopilot: demotions",
             (None, Step::Remove { class, .. }) if class.is_failed() => {
@@ -456,16 +470,6 @@ impl World {
             }
             (Some(_), _) => "autopilot: steps refused by the engine",
         });
-        if failure.is_none() {
-            self.note_step(node, step, incarnation);
-        }
-        if failure.is_none()
-            && let Step::Remove { id, class } | Step::Swap { out: id, class: Some(class), .. } = step
-            && class.is_failed()
-        {
-            self.forget_in_gossip(node, id);
-        }
-        self.refresh_or_idle(node, number, failure.is_none());
     }
 
     fn refresh_or_idle(&mut self, node: usize, number: u64, refresh: bool) {

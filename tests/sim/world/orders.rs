@@ -116,14 +116,14 @@ impl World {
         }
         let Some(leader) = self.listener() else { return self.fly_after(AGAIN, Flying::Orders) };
         let instruction = self.fleet.people.waiting.remove(0);
-        self.instruct(leader, instruction);
+        self.instruct(leader, &instruction);
         if !self.fleet.people.waiting.is_empty() {
             self.fly_after(AGAIN, Flying::Orders);
         }
     }
 
     /// This leader follows an order, and stores what stands.
-    fn instruct(&mut self, node: usize, instruction: Instruction) {
+    fn instruct(&mut self, node: usize, instruction: &Instruction) {
         let local = self.servers[node].clock.local(self.now);
         self.trace(|| format!("{} is told: {instruction:?}", self.servers[node].id()));
         let Some(pilot) = self.fleet.pilots.get_mut(&node) else { return };
@@ -133,7 +133,7 @@ impl World {
             return;
         }
         pilot.run.reconcile_soon(local);
-        self.note_order(node, &instruction, &stood);
+        self.note_order(node, instruction, &stood);
         self.cover(match instruction {
             Instruction::Cordon { .. } => "people: cordons",
             Instruction::Uncordon { .. } => "people: cordons lifted",

@@ -107,10 +107,7 @@ fn calm(watch: &Watch, inputs: &Inputs, config: &Config, step: &Step) -> Verdict
 
 /// Who is taken out without being asked about and without having said that it leaves.
 fn unasked<'a>(inputs: &Inputs, step: &'a Step) -> Option<&'a ServerId> {
-    let id = match step {
-        Step::Remove { id, .. } | Step::Swap { out: id, class: Some(_), .. } => id,
-        _ => return None,
-    };
+    let (Step::Remove { id, .. } | Step::Swap { out: id, class: Some(_), .. }) = step else { return None };
     let known = inputs.known.servers.get(id);
     let left = known.is_some_and(|known| known.node_status == NodeStatus::Left);
     (inputs.mode != Mode::Prune && !left).then_some(id)
