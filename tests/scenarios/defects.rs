@@ -64,10 +64,6 @@ const FOUND: &[(&str, &[&str])] = &[
         &["check-quorum-one-short", "no-check-quorum", "reads-unconfirmed", "unconfirmed-reads"],
     ),
     (
-        "follower_reads::l08_l13_a_fresh_leader_confirms_nothing_before_an_entry_of_its_term",
-        &["reads-before-ready"],
-    ),
-    (
         "follower_reads::l09_l13_a_read_that_comes_while_a_request_is_on_its_way_has_one_of_its_own",
         &["follower-read-joins-old-request", "old-answers-confirm-reads"],
     ),
@@ -112,7 +108,10 @@ const FOUND: &[(&str, &[&str])] = &[
         "leases::l08_a_fresh_leader_has_no_lease_before_an_entry_of_its_term_is_committed",
         &["lease-before-ready"],
     ),
-    ("leases::l08_a_read_at_a_fresh_leader_waits_for_an_entry_of_its_term", &["read-index-too-old"]),
+    (
+        "leases::l08_a_read_at_a_fresh_leader_waits_for_an_entry_of_its_term",
+        &["read-index-too-old", "reads-before-ready"],
+    ),
     ("leases::l09_answers_to_an_earlier_round_confirm_no_later_read", &["read-joins-old-round"]),
     (
         "leases::l11_the_lease_of_an_earlier_term_of_its_own_is_over",

@@ -48,6 +48,7 @@ fn taken_in_anew(world: &World, leader: usize, node: usize) -> bool {
 /// What only the leader and the lost disk held must not be outvoted by the lost disk's successor and a server that lacks it.
 fn nobody_is_elected_by_who_lost_its_past(mut world: World, lose: impl FnOnce(&mut World, usize)) {
     let (leader, subject, behind) = three(&mut world);
+    let had = world.core(behind).last().index;
     world.crash(behind);
     commit(&mut world, leader, 1000);
     lose(&mut world, subject);
@@ -57,7 +58,7 @@ fn nobody_is_elected_by_who_lost_its_past(mut world: World, lose: impl FnOnce(&m
     world.crash(leader);
     world.start(behind);
     leads_nobody(&mut world, 10);
-    assert_eq!(world.core(behind).commit_index(), LogIndex(0), "what it lacks is not replaced");
+    assert!(world.core(behind).commit_index() <= had, "what it lacks is not replaced");
     world.start(leader);
     let leader = world.leader();
     world.wait("it is taken in anew", |world| taken_in_anew(world, leader, subject));

@@ -83,8 +83,7 @@ impl Asked {
             Effect::Respond { reply, response } if *reply == self.reply => Some(response),
             _ => None,
         });
-        let anew =
-            effects.iter().any(|effect| matches!(effect, Effect::Notify(Event::StartedOver { .. })));
+        let anew = effects.iter().any(|effect| matches!(effect, Effect::Notify(Event::StartedOver { .. })));
         let older = self.request.term().is_some_and(|term| term < before);
         if older && now != self.shown {
             return Err(format!("{me} is moved by a request of {from} in an older term: {:?}", self.request));

@@ -392,8 +392,7 @@ impl Trace {
         let members = self.lives.members(&meta.configuration);
         let past = self.state.past();
         let decided = past.ending_in(end).map_or(&[][..], |prefix| past.entries(prefix));
-        let named =
-            (usize::try_from(meta.configuration_index.0).unwrap_or(0), members);
+        let named = (usize::try_from(meta.configuration_index.0).unwrap_or(0), members);
         if named != newest_members(decided) {
             return Err(format!("a snapshot of s{node} names {named:?}, not {:?}", newest_members(decided)));
         }
