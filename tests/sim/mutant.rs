@@ -123,10 +123,15 @@ impl Mutant {
     }
 
     /// Whether the usual number of seeds may miss it, which is no failure then: servers are taken from a cluster only where the
-    /// others can go on, and seldom while its application is blind.
+    /// others can go on, and seldom while its application is blind; few restores come too late, or while confirmed reads wait.
     #[must_use]
     pub const fn is_rare(self) -> bool {
-        matches!(self, Self::Autopilot(autopilot::core::Mutant::BlindApplicationTrusted))
+        matches!(
+            self,
+            Self::Autopilot(autopilot::core::Mutant::BlindApplicationTrusted)
+                | Self::ReadsOutliveRestore
+                | Self::RestoreLeftLying
+        )
     }
 
     /// The defect of a core, if it is one.

@@ -26,12 +26,7 @@ impl OneVote {
     ///
     /// # Errors
     /// A second candidate in one term, or a vote that a crash would undo.
-    pub fn votes(
-        &mut self,
-        server: &SimServer,
-        term: Term,
-        candidate: &ServerId,
-    ) -> Verdict {
+    pub fn votes(&mut self, server: &SimServer, term: Term, candidate: &ServerId) -> Verdict {
         let (voter, durable) = (&server.peer.id, &server.disk.hard_state);
         let given = self.votes.entry((voter.clone(), term)).or_default();
         let first = given.entry(server.past.len()).or_insert_with(|| candidate.clone());

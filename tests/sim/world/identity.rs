@@ -124,11 +124,13 @@ impl World {
             });
             let same = server.past.last().filter(|past| past.life == life);
             let holds = |past: &Past| {
-                let stored = server.disk.newest().is_some_and(|snapshot| snapshot.meta.last >= past.log.last());
+                let stored =
+                    server.disk.newest().is_some_and(|snapshot| snapshot.meta.last >= past.log.last());
                 server.disk.hard_state.term >= past.term && (stored || server.disk.log.lists(past.log.last()))
             };
             // A restored copy that was not found out is the same life.
-            if anew && server.disk.hard_state.term.0 > 0 && !server.past.iter().any(|past| past.life == life) {
+            if anew && server.disk.hard_state.term.0 > 0 && !server.past.iter().any(|past| past.life == life)
+            {
                 server.forgot = false;
                 mended += 1;
             } else if same.is_some_and(holds) {
