@@ -366,6 +366,32 @@ async fn a_removed_server_stops_if_it_is_told_to() {
     }
 }
 
+/// A leader's snapshot was durable, and a crash came before it replaced the log: nobody is there to send it again.
+#[tokio::test]
+async fn a_snapshot_that_was_received_before_a_crash_is_not_sent_again() {
+    let (log, snapshots) = (MemoryLog::new(), MemorySnapshots::default());
+    let (raft, _, _) = single(Config::default(), log.clone(), snapshots.clone()).await;
+    raft.propose("replaced").await.expect("a leader");
+    let term = raft.stats().term;
+    let (last, configuration) = (raft.stats().last, raft.configuration().configuration);
+    raft.shutdown().await;
+    let meta = SnapshotMeta {
+        last: EntryId::new(term.0 + 1, last.index.0 + 20),
+        configuration,
+        configuration_index: LogIndex(1),
+        size: 0,
+    };
+    let mut sink = snapshots.create(&meta).expect("memory");
+    io::Write::write_all(&mut sink, b"received\n").expect("memory");
+    sink.finish().expect("memory");
+    let (raft, journal, _) = single(Config::default(), log, snapshots).await;
+    assert_eq!(text(&journal), ["received"]);
+    raft.propose("and more").await.expect("a leader");
+    assert_eq!(text(&journal), ["received", "and more"]);
+    assert!(raft.stats().last.index > meta.last.index);
+    raft.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_state_machine_that_keeps_its_state_is_not_restored_at_the_start() {
     for restore_on_start in [true, false] {

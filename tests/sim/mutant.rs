@@ -125,18 +125,20 @@ impl Mutant {
     }
 
     /// Whether the usual number of seeds may miss it, which is no failure then: servers are taken from a cluster only where the
-    /// others can go on, and seldom while its application is blind. That those who hear from a server count is told in
+    /// others can go on, and seldom while its application is blind; few restores come too late, or while confirmed reads wait. That those who hear from a server count is told in
     /// `tests/scenarios/orders.rs`.
     #[must_use]
     pub const fn is_rare(self) -> bool {
         use autopilot::core::Mutant as Autopilot;
         matches!(
             self,
-            Self::Autopilot(
-                Autopilot::BlindApplicationTrusted
-                    | Autopilot::StaleVotersAreFree
-                    | Autopilot::LivingWitnessesIgnored
-            )
+            Self::ReadsOutliveRestore
+                | Self::RestoreLeftLying
+                | Self::Autopilot(
+                    Autopilot::BlindApplicationTrusted
+                        | Autopilot::StaleVotersAreFree
+                        | Autopilot::LivingWitnessesIgnored
+                )
         )
     }
 

@@ -306,15 +306,11 @@ impl World {
                 }
             }
             Event::Operate { lost, fresh } => self.operate(lost, fresh),
-            Event::Backup => {
-                if self.faults {
-                    self.backup_or_restore();
-                }
-            }
-            Event::Tend => self.tend(),
-            Event::OutsideStored { node, epoch, snapshot } => self.outside_stored(node, epoch, *snapshot),
-            Event::OutsideTold { node, epoch, last, size } => self.outside_told(node, epoch, last, size),
-            Event::OutsideRemoved { node, epoch, last } => self.outside_removed(node, epoch, last),
+            event @ (Event::Backup
+            | Event::Tend
+            | Event::OutsideStored { .. }
+            | Event::OutsideTold { .. }
+            | Event::OutsideRemoved { .. }) => self.restores(event),
             Event::Flying(flying) => self.fly(*flying),
             Event::Ask { node, epoch, input } => {
                 // Nobody adds a server that was lost while the request waited in a socket.

@@ -141,7 +141,8 @@ impl Actor {
         let (request, last) = (*request, *last);
         let waits = matches!(self.waiters.get(&request), Some(Waiter::Restore(reply)) if !reply.is_closed());
         let leads = self.core.role() == Role::Leader && self.core.term() == last.term;
-        if !(waits && leads || decided.swap(true, Ordering::AcqRel)) {
+        let unwanted = !waits || !leads;
+        if unwanted && !decided.swap(true, Ordering::AcqRel) {
             self.storing = None;
             self.step(Input::RestoreStored { request, last, size: None });
         }

@@ -66,7 +66,7 @@ impl Asked {
     }
 
     /// Whether a snapshot from outside is what is committed here, and others went on without it.
-    fn is_left_behind(&self, core: &RaftCore, prev: EntryId) -> bool {
+    fn is_left_behind(core: &RaftCore, prev: EntryId) -> bool {
         core.first_index() == prev.index.next()
             && core.term_at(prev.index).is_some_and(|own| own < prev.term)
             && core.snapshot().is_some_and(|meta| meta.last.index == prev.index)
@@ -112,7 +112,7 @@ impl Asked {
                 if rightful { Ok(()) } else { Err(sentence()) }
             }
             (Request::Append { term, prev, .. }, Some(Response::Append { success: false, .. }))
-                if *term >= before && prev.index <= self.commit && !self.is_left_behind(core, *prev) =>
+                if *term >= before && prev.index <= self.commit && !Self::is_left_behind(core, *prev) =>
             {
                 Err(format!("{me} has committed {} and refuses what follows {prev}", self.commit))
             }

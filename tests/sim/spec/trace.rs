@@ -9,75 +9,23 @@
 //! **Whose word counts.** Votes and acknowledgements are counted by what was sent, not by what a core says that it received;
 //! what is durable, by the completed writes.
 
+mod heard;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::core::{
-    Effect, Entry as RealEntry, EntryKind, Event, Input, Outcome, Persisted, RaftCore, ReplyToken, Request,
-    Response, Role as RealRole, SnapshotMeta, Write, WriteId,
+    Effect, Event, Input, Outcome, Persisted, RaftCore, ReplyToken, Request, Response, Role as RealRole,
+    SnapshotMeta, Write, WriteId,
 };
 use raft::{EntryId, Term};
 
+use self::heard::{Heard, Part, entries_of, heard, part_of};
 use super::lives::{Lives, ROOM, number_of};
 use super::newest_members;
-use super::{
-    Action, Change, Content, Disk, Entry, Members, Node, Role, Rules, Server, State, invariants, last,
-};
+use super::{Action, Change, Content, Disk, Entry, Node, Role, Rules, Server, State, invariants, last};
 use crate::check::Verdict;
 use crate::disk::Disk as RealDisk;
-use crate::random::{fold, fold_number};
 use crate::server::Received;
-
-/// What a core is about to be told, in the words of the specification.
-#[derive(Clone, Debug)]
-enum Heard {
-    /// Nothing that the specification knows of.
-    Nothing,
-    /// Something of a server in this term.
-    Term(Term),
-    /// A vote.
-    Vote {
-        /// Who gave it.
-        voter: Node,
-        /// In which term.
-        term: Term,
-    },
-    /// A request for a vote.
-    Campaign {
-        /// Which server asks, whichever life of it.
-        candidate: usize,
-        /// In which term.
-        term: Term,
-        /// How the candidate's log ends.
-        last: (Term, usize),
-    },
-    /// A request to append.
-    Append(Part),
-    /// A snapshot.
-    Snapshot {
-        /// The leader's term.
-        term: Term,
-        /// The last entry in it.
-        last: (Term, usize),
-    },
-    /// The first configuration.
-    Bootstrap(Members),
-}
-
-/// A part of what a leader said.
-#[derive(Clone, Debug)]
-struct Part {
-    leader: usize,
-    term: Term,
-    after: (Term, usize),
-    entries: Vec<Entry>,
-    commit: usize,
-}
-
-impl Part {
-    const fn through(&self) -> usize {
-        self.after.1 + self.entries.len()
-    }
-}
 
 /// The checker.
 #[derive(Debug, Default)]
@@ -98,93 +46,6 @@ fn index(id: EntryId) -> usize {
 
 const fn pair(id: EntryId) -> (Term, usize) {
     (id.term, id.index.0 as usize)
-}
-
-fn content_of(entry: &RealEntry, lives: &mut Lives) -> Content {
-    let plain = |kind| Content::Plain(fold(fold(fold_number(0, kind), &entry.data), &entry.extensions));
-    match &entry.kind {
-        EntryKind::Command => plain(1),
-        EntryKind::Noop => plain(2),
-        EntryKind::Barrier => plain(3),
-        EntryKind::Configuration(configuration) => Content::Members(lives.members(configuration)),
-    }
-}
-
-fn entries_of(entries: &[RealEntry], lives: &mut Lives) -> Vec<Entry> {
-    let entry_of = |entry: &RealEntry| Entry { term: entry.id.term, content: content_of(entry, lives) };
-    entries.iter().map(entry_of).collect()
-}
-
-fn part_of(leader: usize, request: &Request, lives: &mut Lives) -> Option<Part> {
-    let Request::Append { term, prev, entries, commit } = request else { return None };
-    Some(Part {
-        leader,
-        term: *term,
-        after: pair(*prev),
-        entries: entries_of(entries, lives),
-        commit: usize::try_from(commit.0).unwrap_or(usize::MAX),
-    })
-}
-
-/// Says what an input means to the specification.
-fn heard(input: &Input, lives: &mut Lives) -> Heard {
-    match input {
-        Input::Request { from, request, .. } => {
-            let server = number_of(&from.id);
-            match request {
-                Request::Vote { term, last, .. } => {
-                    Heard::Campaign { candidate: server, term: *term, last: pair(*last) }
-                }
-                Request::Append { .. } => {
-                    part_of(server, request, lives).map_or(Heard::Nothing, Heard::Append)
-                }
-                Request::Heartbeat { term, .. } => Heard::Term(*term),
-                Request::InstallSnapshot { term, meta } => {
-                    Heard::Snapshot { term: *term, last: pair(meta.last) }
-                }
-                Request::PreVote { .. } | Request::TimeoutNow { .. } | Request::ReadIndex => Heard::Nothing,
-            }
-        }
-        Input::Response { from, response, .. } => match response {
-            Response::Vote { term, granted: true, incarnation } => {
-                Heard::Vote { voter: lives.of(from, *incarnation), term: *term }
-            }
-            other => other.term().map_or(Heard::Nothing, Heard::Term),
-        },
-        Input::Bootstrap { configuration, .. } => Heard::Bootstrap(lives.members(configuration)),
-        Input::Tick
-        | Input::SendFailed { .. }
-        | Input::Persisted { .. }
-        | Input::StorageFailed
-        | Input::Applied { .. }
-        | Input::SnapshotTaken { .. }
-        | Input::Propose { .. }
-        | Input::Barrier { .. }
-        | Input::Read { .. }
-        | Input::VerifyLeader { .. }
-        | Input::LeaseRead { .. }
-        | Input::Change { .. }
-        | Input::ChangeMembership { .. }
-        | Input::AddVoter { .. }
-        | Input::BeginRestore { .. }
-        | Input::RestoreStored { .. }
-        | Input::Campaign
-        | Input::ForgetLeader
-        | Input::Transfer { .. } => Heard::Nothing,
-    }
-}
-
-impl Heard {
-    const fn term(&self) -> Option<Term> {
-        match self {
-            Self::Term(term)
-            | Self::Vote { term, .. }
-            | Self::Campaign { term, .. }
-            | Self::Append(Part { term, .. })
-            | Self::Snapshot { term, .. } => Some(*term),
-            Self::Nothing | Self::Bootstrap(_) => None,
-        }
-    }
 }
 
 /// One step of a core, after it was made.

@@ -33,8 +33,20 @@ impl World {
         }
     }
 
+    pub(super) fn restores(&mut self, event: Event) {
+        match event {
+            Event::Backup if !self.faults => {}
+            Event::Backup => self.backup_or_restore(),
+            Event::Tend => self.tend(),
+            Event::OutsideStored { node, epoch, snapshot } => self.outside_stored(node, epoch, *snapshot),
+            Event::OutsideTold { node, epoch, last, size } => self.outside_told(node, epoch, last, size),
+            Event::OutsideRemoved { node, epoch, last } => self.outside_removed(node, epoch, last),
+            other => unreachable!("{other:?} is no part of a restore"),
+        }
+    }
+
     /// The operator takes a backup, or puts one back.
-    pub(super) fn backup_or_restore(&mut self) {
+    fn backup_or_restore(&mut self) {
         let next = self.options.restore_every.mul_f64(self.operator.random_range(0.2..2.0));
         self.schedule(next, Event::Backup);
         let up: Vec<usize> = (0..self.servers.len()).filter(|node| self.servers[*node].is_up()).collect();
@@ -149,7 +161,7 @@ impl World {
     }
 
     /// The last byte of a backup is written, unless nobody wants it any more.
-    pub(super) fn outside_stored(&mut self, node: usize, epoch: u64, snapshot: Snapshot) {
+    fn outside_stored(&mut self, node: usize, epoch: u64, snapshot: Snapshot) {
         let last = snapshot.meta.last;
         if !self.is_storing(node, epoch, last) {
             return;
@@ -194,7 +206,7 @@ impl World {
         self.step(node, Input::StorageFailed);
     }
 
-    pub(super) fn outside_told(&mut self, node: usize, epoch: u64, last: EntryId, size: Option<u64>) {
+    fn outside_told(&mut self, node: usize, epoch: u64, last: EntryId, size: Option<u64>) {
         if self.is_storing(node, epoch, last) {
             self.tell_of_outside(node, last, size);
         }
@@ -223,7 +235,7 @@ impl World {
     }
 
     /// A backup that came too late to be restored goes from the disk again.
-    pub(super) fn outside_removed(&mut self, node: usize, epoch: u64, last: EntryId) {
+    fn outside_removed(&mut self, node: usize, epoch: u64, last: EntryId) {
         if !self.is_storing(node, epoch, last) {
             return;
         }
@@ -239,7 +251,7 @@ impl World {
 
     /// Looks for servers that a restore left behind. Snapshots of the others may bring them back; if it takes too long, the
     /// operator clears them.
-    pub(super) fn tend(&mut self) {
+    fn tend(&mut self) {
         self.schedule(EVERY, Event::Tend);
         let patient = self.faults && chance(&mut self.operator, 800);
         let Some(leader) = liveness::ready_leader(&self.servers).filter(|_| !patient) else { return };
