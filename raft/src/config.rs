@@ -53,7 +53,7 @@ pub struct Config {
     pub snapshot_threshold_bytes: usize,
     /// Entries kept behind a snapshot for followers that are a little late. Default 10,240.
     pub trailing_logs: u64,
-    /// Snapshots kept on disk. Default 2; at least 1.
+    /// Snapshots kept on disk. Default 2; at least 1, which keeps 2 all the same: a restore from outside may yet be undone.
     pub snapshots_retained: usize,
     /// Proposals that may wait in the queue before the core; beyond it they are refused as overloaded. Default 8,192.
     pub proposal_queue: usize,

@@ -284,6 +284,9 @@ async fn a_snapshot_can_be_read_while_newer_ones_are_taken() {
     let mut text = String::new();
     state.read_to_string(&mut text).expect("memory");
     assert_eq!(text, "one\n");
+    assert!(raft.open_snapshot(first.last).await.is_ok(), "two stay even where one is asked for");
+    raft.propose("three").await.expect("a leader");
+    raft.snapshot().await.expect("something new");
     let gone = raft.open_snapshot(first.last).await.err();
     assert!(matches!(gone, Some(StorageError::NoSnapshot { last }) if last == first.last), "{gone:?}");
 }

@@ -152,7 +152,7 @@ impl DataDirectory {
         Ok(log.existing(Arc::clone(&self.lock)))
     }
 
-    /// The snapshots; the `retain` newest are kept, at least one.
+    /// The snapshots; the `retain` newest are kept, at least two.
     ///
     /// # Errors
     /// What the disk says.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raft_types::{EntryId, LogIndex};
 
 use super::shape::Shape;
-use super::{LogStore, Recovered, SnapshotSink, SnapshotStore, StorageError};
+use super::{LogStore, RETAINED_MIN, Recovered, SnapshotSink, SnapshotStore, StorageError};
 use crate::core::{SnapshotMeta, Write};
 
 /// A log in memory. Clones share it, so a test can start a server again with what the last one left.
@@ -105,10 +105,10 @@ pub struct MemorySnapshots {
 }
 
 impl MemorySnapshots {
-    /// Keeps the `retain` newest snapshots, at least one.
+    /// Keeps the `retain` newest snapshots, at least two.
     #[must_use]
     pub fn new(retain: usize) -> Self {
-        Self { shared: Arc::default(), retain: retain.max(1) }
+        Self { shared: Arc::default(), retain: retain.max(RETAINED_MIN) }
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<(SnapshotMeta, Bytes)>> {

@@ -58,6 +58,10 @@ pub struct Recovered {
     pub commit: LogIndex,
 }
 
+/// Snapshots that a store keeps at least: while it is not decided whether one from outside becomes the state of the cluster, the
+/// one before it is what a restart needs.
+const RETAINED_MIN: usize = 2;
+
 /// Snapshots, newest first by (term, index).
 pub trait SnapshotStore: Send + Sync + 'static {
     /// Starts a snapshot; it counts only once [`SnapshotSink::finish`] returned.

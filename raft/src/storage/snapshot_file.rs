@@ -24,7 +24,7 @@ use raft_types::EntryId;
 use self::crc64::Crc64;
 use self::meta::StoredMeta;
 use super::fs::{File, FileSystem, LockGuard, StdFileSystem, read_file};
-use super::{SnapshotSink, SnapshotStore, StorageError};
+use super::{RETAINED_MIN, SnapshotSink, SnapshotStore, StorageError};
 use crate::core::SnapshotMeta;
 
 const BUFFER: usize = 256 << 10;
@@ -57,7 +57,7 @@ struct Stored {
 }
 
 impl FileSnapshots {
-    /// The snapshots in this directory, which is made if needed. The `retain` newest are kept, at least one. What an
+    /// The snapshots in this directory, which is made if needed. The `retain` newest are kept, at least two. What an
     /// interrupted write left is removed.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl FileSnapshots {
         let store = Self {
             fs,
             directory: directory.into(),
-            retain: retain.max(1),
+            retain: retain.max(RETAINED_MIN),
             damaged: Arc::default(),
             milliseconds: wall_clock,
             _lock: None,
