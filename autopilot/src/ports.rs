@@ -193,10 +193,14 @@ pub trait ApplicationIntegration: Send + Sync + 'static {
         BTreeMap::new()
     }
 
-    /// The ledger that [`ApplicationIntegration::store_ledger`] stored last, by whichever leader. Asked once, when a run
+    /// The ledger that [`ApplicationIntegration::store_ledger`] stored last, by whichever leader. Asked when a run
     /// starts. Default: none, and the run starts without history.
-    async fn load_ledger(&self) -> Option<StoredLedger> {
-        None
+    ///
+    /// # Errors
+    /// When the application cannot tell now. It is asked again in every round; until it says what there is, or that there
+    /// is none, nothing is stored, orders are refused and nothing is changed that was not asked for.
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
+        Ok(None)
     }
 
     /// Stores what this leader knows where the next one finds it, for example in the replicated state machine. Called
@@ -302,7 +306,7 @@ impl<T: ApplicationIntegration + ?Sized> ApplicationIntegration for Arc<T> {
         (**self).witnesses(silent).await
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         (**self).load_ledger().await
     }
 

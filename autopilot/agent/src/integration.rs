@@ -109,12 +109,12 @@ impl ApplicationIntegration for Application {
         Ok(known)
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         // Leadership is told to autopilot only once everything before it is applied here.
-        let kept = self.store.ledger()?;
-        stored(&kept, crate::app::unix_ms())
-            .inspect_err(|error| tracing::warn!(%error, "what the last leader knew cannot be read"))
-            .ok()
+        let Some(kept) = self.store.ledger() else { return Ok(None) };
+        // To ask again would not help: what cannot be read now can never be.
+        let read = stored(&kept, crate::app::unix_ms());
+        Ok(read.inspect_err(|error| tracing::warn!(%error, "what the last leader knew cannot be read")).ok())
     }
 
     async fn store_ledger(&self, ledger: &Arc<Ledger>) {

@@ -11,7 +11,9 @@ use super::digest::stable_hash;
 use super::flaps;
 use super::inputs::Inputs;
 use super::mutant::{Mutant, mutated};
-use crate::model::{Config, Hand, InputsHash, Ledger, LedgerError, Memory, Order, ServerMemory, State};
+use crate::model::{
+    CHANGES_REMEMBERED_MAX, Config, Hand, InputsHash, Ledger, LedgerError, Memory, Order, ServerMemory, State,
+};
 use raft_types::{ServerId, Time};
 
 /// The moment at which a ledger was made, on its own clock: far enough from both ends for any distance.
@@ -63,6 +65,8 @@ impl Ledger {
     /// Takes it over for a run that starts with these inputs. `age` is how long ago it was made at most, as far as the
     /// application can tell.
     ///
+    /// Where the run has looked at the cluster already, what it saw stands, and no credit for health is added to it.
+    ///
     /// A ledger that is of this cluster but too old, or not of an earlier term, still tells what no clock wears out:
     /// the orders, who was removed, and how large the cluster was.
     ///
@@ -83,6 +87,10 @@ impl Ledger {
                 let (tombstones, stable_size) = (memory.tombstones, memory.stable_size);
                 Memory { tombstones, stable_size, ..Memory::default() }
             }
+        };
+        let memory = match inputs.memory.last_state_at {
+            None => memory,
+            Some(_) => beside(inputs, memory),
         };
         Ok(Takeover { memory, hand, refused })
     }
@@ -148,7 +156,7 @@ impl Ledger {
         if orders.iter().any(|count| *count > Hand::ORDERS_MAX) {
             return corrupt("too many orders");
         }
-        if memory.changes.len().max(memory.removals.len()) > crate::model::CHANGES_REMEMBERED_MAX {
+        if memory.changes.len().max(memory.removals.len()) > CHANGES_REMEMBERED_MAX {
             return corrupt("too many changes");
         }
         let past = memory.servers.values().map(|seen| seen.since).chain(memory.changes.iter().copied());
@@ -169,6 +177,35 @@ impl Ledger {
         let about = (self.format, self.term, self.configuration_index, &self.voters);
         InputsHash(stable_hash(&(about, &self.memory, &self.hand)))
     }
+}
+
+/// What the run remembers already, and beside it what an earlier leader left that no look can tell.
+fn beside(inputs: &Inputs, left: Memory) -> Memory {
+    let mut memory = inputs.memory.clone();
+    for (id, seen) in left.servers {
+        let Some(own) = memory.servers.get_mut(&id) else { continue };
+        own.proven |= seen.proven;
+        if seen.flaps > own.flaps {
+            (own.flaps, own.flaps_at, own.flapping) = (seen.flaps, seen.flaps_at, seen.flapping);
+        }
+    }
+    let together = |own: &mut Vec<Time>, left: Vec<Time>| {
+        own.extend(left);
+        own.sort_unstable();
+        own.drain(..own.len().saturating_sub(CHANGES_REMEMBERED_MAX));
+    };
+    together(&mut memory.changes, left.changes);
+    together(&mut memory.removals, left.removals);
+    memory.voter_removed_at = memory.voter_removed_at.max(left.voter_removed_at);
+    memory.stable_size = memory.stable_size.max(left.stable_size);
+    for (id, stone) in left.tombstones {
+        // A member was wanted again since.
+        let room = memory.tombstones.len() < Memory::TOMBSTONES_MAX;
+        if room && inputs.view.configuration.server(&id).is_none() {
+            memory.tombstones.entry(id).or_insert(stone);
+        }
+    }
+    memory
 }
 
 /// Moves a moment from one clock to another on which `from` is called `to`.
