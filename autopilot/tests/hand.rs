@@ -446,3 +446,36 @@ async fn who_was_removed_before_the_ledger_was_read_is_not_forgotten_with_it() {
     assert_eq!(stones.iter().map(|stone| &stone.id).collect::<Vec<_>>(), [&id("n4")]);
     next.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_order_is_taken_and_no_ledger_given_while_the_cluster_cannot_be_seen() {
+    let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
+    let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4"]);
+    let builder = Autopilot::builder(cluster.clone(), application.clone());
+    let autopilot = builder.start(TERM).await;
+    autopilot.cordon("n4", "bad disk").await.unwrap();
+    let kept = application.ledger();
+    let blind = async |autopilot: &Autopilot| {
+        assert!(autopilot.state().is_empty());
+        assert!(autopilot.cordon("n2", "").await.is_err(), "nothing to store it with");
+        assert!(
+            autopilot.ledger().await.is_err(),
+            "it would be about nobody, and take the place of the old one"
+        );
+        assert_eq!(application.ledger(), kept);
+    };
+    cluster.views(Behaviour::Panic);
+    seconds(60).await;
+    blind(&autopilot).await;
+    autopilot.stop().await;
+    // One that never saw it.
+    cluster.edit(|view| view.term = Term(2));
+    let next = builder.start(Term(2)).await;
+    blind(&next).await;
+    cluster.views(Behaviour::Answer);
+    next.cordon("n2", "").await.expect("it looks, and takes the order");
+    assert_eq!(next.hand().cordoned.len(), 2, "beside the one that stood");
+    let ledger = next.ledger().await.unwrap();
+    assert_eq!(application.ledger(), Some(ledger));
+    next.stop().await;
+}

@@ -6,6 +6,7 @@ use super::error::RequestError;
 use super::task::Task;
 use crate::core::{Inputs, Mode, Takeover};
 use crate::model::{EventKind, Ledger, Reason};
+use crate::ports::ClusterError;
 
 impl Task {
     /// Takes over what an earlier leader knew, if the application kept it. While the application does not say whether it
@@ -48,13 +49,18 @@ impl Task {
         }
     }
 
-    /// Looks once more, if need be, so that what an earlier leader left is read.
+    /// Looks once more, if need be, so that what an earlier leader left is read and there is a cluster to write a ledger
+    /// about: one about nobody would be foreign to the next leader, and the orders in it lost.
     pub(super) async fn ready(&mut self) -> Result<(), RequestError> {
-        if self.unread.is_some() {
+        let blind = |task: &Self| task.shared.state.borrow().is_empty();
+        if self.unread.is_some() || blind(self) {
             self.look(Mode::Watch).await?;
         }
         match &self.unread {
             Some(why) => Err(RequestError::LedgerUnread { why: why.clone() }),
+            None if blind(self) => {
+                Err(ClusterError::Unavailable { reason: String::from("it shows no members") }.into())
+            }
             None => Ok(()),
         }
     }
