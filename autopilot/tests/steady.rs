@@ -342,9 +342,9 @@ fn a_ledger_that_is_foreign_stale_or_corrupt_is_refused_with_a_reason() {
     assert_eq!(other.import(&next.inputs, Duration::ZERO), Err(LedgerError::Format { found: 2 }));
     value["more"] = serde_json::json!(1);
     assert!(serde_json::from_value::<Ledger>(value).is_err());
-    let elsewhere = next_leader(&Situation::new("x1").voter("x2").voter("n3"));
+    let elsewhere = next_leader(&Situation::new("x1").voter("x2").voter("x3"));
     let foreign = ledger.import(&elsewhere.inputs, Duration::ZERO).unwrap_err();
-    assert_eq!(foreign, LedgerError::Foreign { members: 1, voters: 3 });
+    assert_eq!(foreign, LedgerError::Foreign { members: 0, voters: 3 });
     // Of this cluster, but not to be trusted about health: orders and tombstones stand nonetheless.
     let too_old = Ledger::AGE_MAX + Duration::from_secs(1);
     let same_term = next.clone().with(|inputs| inputs.term = Term(3));
@@ -359,6 +359,21 @@ fn a_ledger_that_is_foreign_stale_or_corrupt_is_refused_with_a_reason() {
         assert!(taken.memory.servers.is_empty());
         assert!(taken.hand.cordoned.contains_key(&id("n2")));
     }
+}
+
+// Voters come and go between two ledgers: one is stored after a reconcile, or not at all if that fails.
+#[test]
+fn orders_stand_as_long_as_one_voter_of_the_ledger_is_a_member() {
+    let two = exported(&Situation::new("n1").voter("n2").cordoned("n1"));
+    let one_left = next_leader(&Situation::new("n1"));
+    let taken = two.import(&one_left.inputs, Duration::ZERO).unwrap();
+    assert!(taken.refused.is_none() && taken.hand.cordoned.contains_key(&id("n1")), "{taken:?}");
+    let three = exported(&three().cordoned("n2"));
+    let replaced = next_leader(&Situation::new("x1").voter("x2").voter("n3"));
+    let taken = three.import(&replaced.inputs, Duration::ZERO).unwrap();
+    assert_eq!(taken.refused, Some(LedgerError::Foreign { members: 1, voters: 3 }));
+    assert!(taken.hand.cordoned.contains_key(&id("n2")));
+    assert!(taken.memory.servers.is_empty(), "about health it is not believed");
 }
 
 #[test]

@@ -67,18 +67,18 @@ impl Ledger {
     ///
     /// Where the run has looked at the cluster already, what it saw stands, and no credit for health is added to it.
     ///
-    /// A ledger that is of this cluster but too old, or not of an earlier term, still tells what no clock wears out:
-    /// the orders, who was removed, and how large the cluster was.
+    /// A ledger that is too old, not of an earlier term, or of a time when fewer than half of its voters were members here,
+    /// still tells what no clock wears out: the orders, who was removed, and how large the cluster was.
     ///
     /// # Errors
-    /// When it is corrupt or about another cluster. See [`LedgerError`].
+    /// When it is corrupt, or about another cluster: none of its voters is a member here. See [`LedgerError`].
     pub fn import(&self, inputs: &Inputs, age: Duration) -> Result<Takeover, LedgerError> {
         self.check_identity(inputs)?;
         let now = inputs.now;
         let mut hand = if mutated(Mutant::OrdersLost) { Hand::default() } else { self.hand.clone() };
         shift_hand(&mut hand, ORIGIN + age, now);
         hand.expire(now);
-        let refused = self.check_time(inputs, age).err();
+        let refused = self.check_history(inputs, age).err();
         let memory = match &refused {
             None => self.history(now),
             Some(_) => {
@@ -124,15 +124,25 @@ impl Ledger {
             return Err(LedgerError::Corrupt { what: "the check does not fit" });
         }
         self.check_bounds()?;
-        let configuration = &inputs.view.configuration;
-        let members = self.voters.iter().filter(|id| configuration.server(id).is_some()).count();
-        if members <= self.voters.len() / 2 {
-            return Err(LedgerError::Foreign { members, voters: self.voters.len() });
+        // Voters come and go between two ledgers. One that is left is enough for the orders: what is ordered about
+        // strangers does no harm, and what is lost nobody gives again.
+        match self.members(inputs) {
+            0 => Err(LedgerError::Foreign { members: 0, voters: self.voters.len() }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    fn check_time(&self, inputs: &Inputs, age: Duration) -> Result<(), LedgerError> {
+    /// How many of its voters are members here.
+    fn members(&self, inputs: &Inputs) -> usize {
+        let configuration = &inputs.view.configuration;
+        self.voters.iter().filter(|id| configuration.server(id).is_some()).count()
+    }
+
+    fn check_history(&self, inputs: &Inputs, age: Duration) -> Result<(), LedgerError> {
+        let (members, voters) = (self.members(inputs), self.voters.len());
+        if members < voters.div_ceil(2) {
+            return Err(LedgerError::Foreign { members, voters });
+        }
         if self.term >= inputs.term {
             return Err(LedgerError::NotEarlier { made: self.term, current: inputs.term });
         }
