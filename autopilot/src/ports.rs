@@ -225,6 +225,9 @@ pub struct StoredLedger {
     /// How long ago it was made, at most, by whatever clock the application has for that. An application that cannot
     /// tell must give an age beyond [`Ledger::AGE_MAX`], so that it is refused.
     pub age: Duration,
+    /// How long ago it was made, at least: by so much are its orders nearer to their end. An application that cannot tell
+    /// gives zero, and orders last longer rather than end before their time.
+    pub age_min: Duration,
 }
 
 #[async_trait]

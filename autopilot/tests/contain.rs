@@ -411,7 +411,7 @@ impl ApplicationIntegration for Babble {
     async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         let (state, memory, hand) = (State::default(), Memory::default(), Hand::default());
         let ledger = Ledger::export(&state, &memory, &hand, &Config::default(), Time::NEVER);
-        Ok(Some(StoredLedger { ledger, age: Duration::MAX }))
+        Ok(Some(StoredLedger { ledger, age: Duration::MAX, age_min: Duration::MAX }))
     }
 
     async fn fetch_server_stats(&self, _: &[KnownServer]) -> Option<BTreeMap<ServerId, ServerStats>> {

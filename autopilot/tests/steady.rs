@@ -387,4 +387,9 @@ fn orders_that_run_out_do_so_by_the_age_of_the_ledger() {
         taken.hand.paused.map(|pause| pause.until.since(next.inputs.now).as_secs())
     };
     assert_eq!([left(0), left(50), left(90), left(1_000)], [Some(90), Some(40), None, None]);
+    // Where the clocks do not tell how old it is, none ends before its time.
+    let unknown = Ledger::AGE_MAX + Duration::from_secs(1);
+    let taken = ledger.import_between(&next.inputs, Duration::ZERO, unknown).unwrap();
+    assert_eq!(taken.hand.paused.unwrap().until.since(next.inputs.now).as_secs(), 90);
+    assert_eq!(taken.refused, Some(LedgerError::TooOld { age: unknown }), "about health it is not believed");
 }

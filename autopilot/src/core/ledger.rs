@@ -73,10 +73,24 @@ impl Ledger {
     /// # Errors
     /// When it is corrupt, or about another cluster: none of its voters is a member here. See [`LedgerError`].
     pub fn import(&self, inputs: &Inputs, age: Duration) -> Result<Takeover, LedgerError> {
+        self.import_between(inputs, age, age)
+    }
+
+    /// The same where the application can only tell how long ago it was made at least and at most. By the latter it is
+    /// too old or not; its orders lose only the time that has certainly passed, so that none ends before its time.
+    ///
+    /// # Errors
+    /// As for [`Ledger::import`].
+    pub fn import_between(
+        &self,
+        inputs: &Inputs,
+        at_least: Duration,
+        age: Duration,
+    ) -> Result<Takeover, LedgerError> {
         self.check_identity(inputs)?;
         let now = inputs.now;
         let mut hand = if mutated(Mutant::OrdersLost) { Hand::default() } else { self.hand.clone() };
-        shift_hand(&mut hand, ORIGIN + age, now);
+        shift_hand(&mut hand, ORIGIN + at_least.min(age), now);
         hand.expire(now);
         let refused = self.check_history(inputs, age).err();
         let memory = match &refused {

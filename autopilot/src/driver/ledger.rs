@@ -25,7 +25,7 @@ impl Task {
         };
         self.unread = None;
         let Some(stored) = stored else { return };
-        let refused = match stored.ledger.import(inputs, stored.age) {
+        let refused = match stored.ledger.import_between(inputs, stored.age_min, stored.age) {
             Ok(Takeover { memory, hand, refused }) => {
                 (inputs.memory, inputs.hand) = (memory, hand.clone());
                 self.hand = hand;

@@ -415,7 +415,8 @@ impl ApplicationIntegration for FakeApplication {
 
     async fn store_ledger(&self, ledger: &Arc<Ledger>) {
         self.behaviour().await;
-        self.told.lock().ledger = Some(StoredLedger { ledger: (**ledger).clone(), age: Duration::ZERO });
+        self.told.lock().ledger =
+            Some(StoredLedger { ledger: (**ledger).clone(), age: Duration::ZERO, age_min: Duration::ZERO });
     }
 
     async fn remove_failed_server(&self, server: &KnownServer) {
