@@ -193,10 +193,14 @@ pub trait ApplicationIntegration: Send + Sync + 'static {
         BTreeMap::new()
     }
 
-    /// The ledger that [`ApplicationIntegration::store_ledger`] stored last, by whichever leader. Asked once, when a run
+    /// The ledger that [`ApplicationIntegration::store_ledger`] stored last, by whichever leader. Asked when a run
     /// starts. Default: none, and the run starts without history.
-    async fn load_ledger(&self) -> Option<StoredLedger> {
-        None
+    ///
+    /// # Errors
+    /// When the application cannot tell now. It is asked again in every round; until it says what there is, or that there
+    /// is none, nothing is stored, orders are refused and nothing is changed that was not asked for.
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
+        Ok(None)
     }
 
     /// Stores what this leader knows where the next one finds it, for example in the replicated state machine. Called
@@ -221,6 +225,9 @@ pub struct StoredLedger {
     /// How long ago it was made, at most, by whatever clock the application has for that. An application that cannot
     /// tell must give an age beyond [`Ledger::AGE_MAX`], so that it is refused.
     pub age: Duration,
+    /// How long ago it was made, at least: by so much are its orders nearer to their end. An application that cannot tell
+    /// gives zero, and orders last longer rather than end before their time.
+    pub age_min: Duration,
 }
 
 #[async_trait]
@@ -302,7 +309,7 @@ impl<T: ApplicationIntegration + ?Sized> ApplicationIntegration for Arc<T> {
         (**self).witnesses(silent).await
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         (**self).load_ledger().await
     }
 

@@ -93,7 +93,7 @@ impl ApplicationIntegration for Gated<FakeApplication> {
         self.inner.notify_events(events).await;
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         self.gate.pass();
         self.inner.load_ledger().await
     }
@@ -408,10 +408,10 @@ impl ApplicationIntegration for Babble {
         BTreeMap::from([("stranger".into(), Witnesses { dead: usize::MAX, alive: usize::MAX })])
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         let (state, memory, hand) = (State::default(), Memory::default(), Hand::default());
         let ledger = Ledger::export(&state, &memory, &hand, &Config::default(), Time::NEVER);
-        Some(StoredLedger { ledger, age: Duration::MAX })
+        Ok(Some(StoredLedger { ledger, age: Duration::MAX, age_min: Duration::MAX }))
     }
 
     async fn fetch_server_stats(&self, _: &[KnownServer]) -> Option<BTreeMap<ServerId, ServerStats>> {

@@ -389,3 +389,93 @@ async fn an_application_that_hangs_or_panics_on_events_and_ledgers_delays_and_ne
         tokio::time::timeout(Duration::from_secs(10), autopilot.stop()).await.expect("stop is bounded");
     }
 }
+
+/// A leader that cordoned n4 and drained n3 a moment ago, and the next one, for which the application does this when it is
+/// asked for the ledger.
+async fn next_leader(on_load: Behaviour) -> (FakeCluster, FakeApplication, Autopilot) {
+    let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
+    let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4"]);
+    let builder = Autopilot::builder(cluster.clone(), application.clone());
+    let autopilot = builder.start(TERM).await;
+    autopilot.cordon("n4", "bad disk").await.unwrap();
+    autopilot.stop().await;
+    cluster.edit(|view| view.term = Term(2));
+    application.behave_on_load(on_load);
+    (cluster, application, builder.start(Term(2)).await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_stand_however_late_the_ledger_can_be_read() {
+    for on_load in [Behaviour::Hang, Behaviour::Panic] {
+        let (cluster, application, next) = next_leader(on_load).await;
+        let kept = application.ledger();
+        seconds(60).await;
+        assert_eq!(cluster.performed(), [], "a promotion may have been forbidden");
+        let state = next.state();
+        assert!(next.now().since(state.at) < Duration::from_secs(10), "everybody is judged nonetheless");
+        let waits = state.servers[&id("n4")].blocked_by.as_ref().unwrap();
+        assert_eq!(waits.reason.code(), "orders-unread");
+        for refused in [next.cordon("n2", "").await, next.uncordon("n4").await] {
+            let Err(OrderError::Request(error)) = refused else { panic!("{refused:?}") };
+            assert!(error.to_string().contains("retry"), "{error}");
+        }
+        assert!(next.safe_to_stop("n2").await.is_err(), "who was let go is not known");
+        assert!(next.ledger().await.is_err(), "nobody is given an empty one to keep");
+        assert_eq!(application.ledger(), kept, "nothing is stored over it");
+        application.behave_on_load(Behaviour::Answer);
+        seconds(15).await;
+        assert_eq!(next.hand().cordoned[&id("n4")].why, "bad disk");
+        assert_eq!(cluster.performed(), [], "it is forbidden");
+        next.uncordon("n4").await.expect("orders are taken again");
+        seconds(15).await;
+        assert_eq!(cluster.voters().len(), 4);
+        next.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_before_the_ledger_was_read_is_not_forgotten_with_it() {
+    let (_, application, next) = next_leader(Behaviour::Hang).await;
+    let error = next.admit("n9", "n9.test:8300", None).await.unwrap_err();
+    assert!(matches!(error, AddServerError::Request(_)), "it may have been removed: {error}");
+    next.remove_server("n4").await.expect("somebody says so");
+    application.behave_on_load(Behaviour::Answer);
+    seconds(5).await;
+    assert_eq!(next.hand().cordoned.len(), 1);
+    let stones = next.tombstones().await.unwrap();
+    assert_eq!(stones.iter().map(|stone| &stone.id).collect::<Vec<_>>(), [&id("n4")]);
+    next.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_order_is_taken_and_no_ledger_given_while_the_cluster_cannot_be_seen() {
+    let cluster = cluster(&["n1", "n2", "n3"], &["n4"]);
+    let application = FakeApplication::knowing(&["n1", "n2", "n3", "n4"]);
+    let builder = Autopilot::builder(cluster.clone(), application.clone());
+    let autopilot = builder.start(TERM).await;
+    autopilot.cordon("n4", "bad disk").await.unwrap();
+    let kept = application.ledger();
+    let blind = async |autopilot: &Autopilot| {
+        assert!(autopilot.state().is_empty());
+        assert!(autopilot.cordon("n2", "").await.is_err(), "nothing to store it with");
+        assert!(
+            autopilot.ledger().await.is_err(),
+            "it would be about nobody, and take the place of the old one"
+        );
+        assert_eq!(application.ledger(), kept);
+    };
+    cluster.views(Behaviour::Panic);
+    seconds(60).await;
+    blind(&autopilot).await;
+    autopilot.stop().await;
+    // One that never saw it.
+    cluster.edit(|view| view.term = Term(2));
+    let next = builder.start(Term(2)).await;
+    blind(&next).await;
+    cluster.views(Behaviour::Answer);
+    next.cordon("n2", "").await.expect("it looks, and takes the order");
+    assert_eq!(next.hand().cordoned.len(), 2, "beside the one that stood");
+    let ledger = next.ledger().await.unwrap();
+    assert_eq!(application.ledger(), Some(ledger));
+    next.stop().await;
+}

@@ -141,7 +141,7 @@ async fn history(seed: u64) {
                 });
                 let old = application.ledger().filter(|_| chance.below(2) == 0);
                 let age = Duration::from_secs(chance.below(120));
-                application.set_ledger(old.map(|ledger| StoredLedger { ledger, age }));
+                application.set_ledger(old.map(|ledger| StoredLedger { ledger, age, age_min: age }));
                 let started = timeout(PATIENCE, builder.start(Term(term))).await;
                 autopilot = started.unwrap_or_else(|_| panic!("{}: start", about()));
             }

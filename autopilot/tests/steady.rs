@@ -342,9 +342,9 @@ fn a_ledger_that_is_foreign_stale_or_corrupt_is_refused_with_a_reason() {
     assert_eq!(other.import(&next.inputs, Duration::ZERO), Err(LedgerError::Format { found: 2 }));
     value["more"] = serde_json::json!(1);
     assert!(serde_json::from_value::<Ledger>(value).is_err());
-    let elsewhere = next_leader(&Situation::new("x1").voter("x2").voter("n3"));
+    let elsewhere = next_leader(&Situation::new("x1").voter("x2").voter("x3"));
     let foreign = ledger.import(&elsewhere.inputs, Duration::ZERO).unwrap_err();
-    assert_eq!(foreign, LedgerError::Foreign { members: 1, voters: 3 });
+    assert_eq!(foreign, LedgerError::Foreign { members: 0, voters: 3 });
     // Of this cluster, but not to be trusted about health: orders and tombstones stand nonetheless.
     let too_old = Ledger::AGE_MAX + Duration::from_secs(1);
     let same_term = next.clone().with(|inputs| inputs.term = Term(3));
@@ -361,6 +361,21 @@ fn a_ledger_that_is_foreign_stale_or_corrupt_is_refused_with_a_reason() {
     }
 }
 
+// Voters come and go between two ledgers: one is stored after a reconcile, or not at all if that fails.
+#[test]
+fn orders_stand_as_long_as_one_voter_of_the_ledger_is_a_member() {
+    let two = exported(&Situation::new("n1").voter("n2").cordoned("n1"));
+    let one_left = next_leader(&Situation::new("n1"));
+    let taken = two.import(&one_left.inputs, Duration::ZERO).unwrap();
+    assert!(taken.refused.is_none() && taken.hand.cordoned.contains_key(&id("n1")), "{taken:?}");
+    let three = exported(&three().cordoned("n2"));
+    let replaced = next_leader(&Situation::new("x1").voter("x2").voter("n3"));
+    let taken = three.import(&replaced.inputs, Duration::ZERO).unwrap();
+    assert_eq!(taken.refused, Some(LedgerError::Foreign { members: 1, voters: 3 }));
+    assert!(taken.hand.cordoned.contains_key(&id("n2")));
+    assert!(taken.memory.servers.is_empty(), "about health it is not believed");
+}
+
 #[test]
 fn orders_that_run_out_do_so_by_the_age_of_the_ledger() {
     let mut situation = three();
@@ -372,4 +387,9 @@ fn orders_that_run_out_do_so_by_the_age_of_the_ledger() {
         taken.hand.paused.map(|pause| pause.until.since(next.inputs.now).as_secs())
     };
     assert_eq!([left(0), left(50), left(90), left(1_000)], [Some(90), Some(40), None, None]);
+    // Where the clocks do not tell how old it is, none ends before its time.
+    let unknown = Ledger::AGE_MAX + Duration::from_secs(1);
+    let taken = ledger.import_between(&next.inputs, Duration::ZERO, unknown).unwrap();
+    assert_eq!(taken.hand.paused.unwrap().until.since(next.inputs.now).as_secs(), 90);
+    assert_eq!(taken.refused, Some(LedgerError::TooOld { age: unknown }), "about health it is not believed");
 }

@@ -48,19 +48,22 @@ pub(crate) fn config_of(settings: &AutopilotSettings) -> Config {
     }
 }
 
-/// How far two clocks of servers may be apart before the age of a ledger counts as unknown.
+/// How far two clocks of servers are taken to be apart at most. Where they show to be farther, the age of a ledger counts
+/// as unknown.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
 
 /// A ledger as the replicated state has it.
 fn stored(kept: &KeptLedger, now_unix_ms: u64) -> Result<StoredLedger, serde_json::Error> {
     let ledger = serde_json::from_slice(&kept.ledger)?;
     let future = Duration::from_millis(kept.unix_ms.saturating_sub(now_unix_ms));
+    let past = Duration::from_millis(now_unix_ms.saturating_sub(kept.unix_ms));
     // One from the future was made by another clock: what age it has nobody can tell.
     let age = match future > CLOCK_SKEW_MAX {
         true => Ledger::AGE_MAX + CLOCK_SKEW_MAX,
-        false => Duration::from_millis(now_unix_ms.saturating_sub(kept.unix_ms)),
+        false => past,
     };
-    Ok(StoredLedger { ledger, age })
+    // A clock that runs ahead here must not end an order early, within what is taken for possible.
+    Ok(StoredLedger { ledger, age, age_min: past.saturating_sub(CLOCK_SKEW_MAX) })
 }
 
 /// Why what autopilot knows was not stored. A later one takes its place, so a retry is safe and rarely needed.
@@ -109,12 +112,12 @@ impl ApplicationIntegration for Application {
         Ok(known)
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         // Leadership is told to autopilot only once everything before it is applied here.
-        let kept = self.store.ledger()?;
-        stored(&kept, crate::app::unix_ms())
-            .inspect_err(|error| tracing::warn!(%error, "what the last leader knew cannot be read"))
-            .ok()
+        let Some(kept) = self.store.ledger() else { return Ok(None) };
+        // To ask again would not help: what cannot be read now can never be.
+        let read = stored(&kept, crate::app::unix_ms());
+        Ok(read.inspect_err(|error| tracing::warn!(%error, "what the last leader knew cannot be read")).ok())
     }
 
     async fn store_ledger(&self, ledger: &Arc<Ledger>) {
@@ -177,11 +180,12 @@ mod tests {
         let kept = KeptLedger { ledger: bytes.into(), unix_ms: 1_000_000 };
         let read = stored(&kept, 1_003_000).expect("readable");
         assert_eq!((read.ledger, read.age), (ledger, Duration::from_secs(3)));
-        assert_eq!(stored(&kept, 999_500).expect("readable").age, Duration::ZERO, "clocks differ a little");
-        assert!(
-            stored(&kept, 900_000).expect("readable").age > Ledger::AGE_MAX,
-            "one of two clocks is wrong"
-        );
+        assert_eq!(read.age_min, Duration::from_secs(2), "this clock may be ahead");
+        let little = stored(&kept, 999_500).expect("readable");
+        assert_eq!((little.age, little.age_min), (Duration::ZERO, Duration::ZERO), "clocks differ a little");
+        let wrong = stored(&kept, 900_000).expect("readable");
+        assert!(wrong.age > Ledger::AGE_MAX, "one of two clocks is wrong");
+        assert_eq!(wrong.age_min, Duration::ZERO, "and that ends no order");
     }
 
     #[test]

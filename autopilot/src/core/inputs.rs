@@ -42,6 +42,9 @@ pub struct Inputs {
     /// What was ordered.
     #[serde(default)]
     pub hand: Hand,
+    /// Why nobody knows yet what was ordered under an earlier leader, if so: then nothing is changed.
+    #[serde(default)]
+    pub orders_unread: Option<String>,
     /// What other servers say about those that the leader does not hear from, if anybody was asked.
     #[serde(default)]
     pub witnesses: BTreeMap<ServerId, Witnesses>,

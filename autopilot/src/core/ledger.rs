@@ -11,7 +11,9 @@ use super::digest::stable_hash;
 use super::flaps;
 use super::inputs::Inputs;
 use super::mutant::{Mutant, mutated};
-use crate::model::{Config, Hand, InputsHash, Ledger, LedgerError, Memory, Order, ServerMemory, State};
+use crate::model::{
+    CHANGES_REMEMBERED_MAX, Config, Hand, InputsHash, Ledger, LedgerError, Memory, Order, ServerMemory, State,
+};
 use raft_types::{ServerId, Time};
 
 /// The moment at which a ledger was made, on its own clock: far enough from both ends for any distance.
@@ -63,18 +65,34 @@ impl Ledger {
     /// Takes it over for a run that starts with these inputs. `age` is how long ago it was made at most, as far as the
     /// application can tell.
     ///
-    /// A ledger that is of this cluster but too old, or not of an earlier term, still tells what no clock wears out:
-    /// the orders, who was removed, and how large the cluster was.
+    /// Where the run has looked at the cluster already, what it saw stands, and no credit for health is added to it.
+    ///
+    /// A ledger that is too old, not of an earlier term, or of a time when fewer than half of its voters were members here,
+    /// still tells what no clock wears out: the orders, who was removed, and how large the cluster was.
     ///
     /// # Errors
-    /// When it is corrupt or about another cluster. See [`LedgerError`].
+    /// When it is corrupt, or about another cluster: none of its voters is a member here. See [`LedgerError`].
     pub fn import(&self, inputs: &Inputs, age: Duration) -> Result<Takeover, LedgerError> {
+        self.import_between(inputs, age, age)
+    }
+
+    /// The same where the application can only tell how long ago it was made at least and at most. By the latter it is
+    /// too old or not; its orders lose only the time that has certainly passed, so that none ends before its time.
+    ///
+    /// # Errors
+    /// As for [`Ledger::import`].
+    pub fn import_between(
+        &self,
+        inputs: &Inputs,
+        at_least: Duration,
+        age: Duration,
+    ) -> Result<Takeover, LedgerError> {
         self.check_identity(inputs)?;
         let now = inputs.now;
         let mut hand = if mutated(Mutant::OrdersLost) { Hand::default() } else { self.hand.clone() };
-        shift_hand(&mut hand, ORIGIN + age, now);
+        shift_hand(&mut hand, ORIGIN + at_least.min(age), now);
         hand.expire(now);
-        let refused = self.check_time(inputs, age).err();
+        let refused = self.check_history(inputs, age).err();
         let memory = match &refused {
             None => self.history(now),
             Some(_) => {
@@ -83,6 +101,10 @@ impl Ledger {
                 let (tombstones, stable_size) = (memory.tombstones, memory.stable_size);
                 Memory { tombstones, stable_size, ..Memory::default() }
             }
+        };
+        let memory = match inputs.memory.last_state_at {
+            None => memory,
+            Some(_) => beside(inputs, memory),
         };
         Ok(Takeover { memory, hand, refused })
     }
@@ -116,15 +138,25 @@ impl Ledger {
             return Err(LedgerError::Corrupt { what: "the check does not fit" });
         }
         self.check_bounds()?;
-        let configuration = &inputs.view.configuration;
-        let members = self.voters.iter().filter(|id| configuration.server(id).is_some()).count();
-        if members <= self.voters.len() / 2 {
-            return Err(LedgerError::Foreign { members, voters: self.voters.len() });
+        // Voters come and go between two ledgers. One that is left is enough for the orders: what is ordered about
+        // strangers does no harm, and what is lost nobody gives again.
+        match self.members(inputs) {
+            0 => Err(LedgerError::Foreign { members: 0, voters: self.voters.len() }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    fn check_time(&self, inputs: &Inputs, age: Duration) -> Result<(), LedgerError> {
+    /// How many of its voters are members here.
+    fn members(&self, inputs: &Inputs) -> usize {
+        let configuration = &inputs.view.configuration;
+        self.voters.iter().filter(|id| configuration.server(id).is_some()).count()
+    }
+
+    fn check_history(&self, inputs: &Inputs, age: Duration) -> Result<(), LedgerError> {
+        let (members, voters) = (self.members(inputs), self.voters.len());
+        if members < voters.div_ceil(2) {
+            return Err(LedgerError::Foreign { members, voters });
+        }
         if self.term >= inputs.term {
             return Err(LedgerError::NotEarlier { made: self.term, current: inputs.term });
         }
@@ -148,7 +180,7 @@ impl Ledger {
         if orders.iter().any(|count| *count > Hand::ORDERS_MAX) {
             return corrupt("too many orders");
         }
-        if memory.changes.len().max(memory.removals.len()) > crate::model::CHANGES_REMEMBERED_MAX {
+        if memory.changes.len().max(memory.removals.len()) > CHANGES_REMEMBERED_MAX {
             return corrupt("too many changes");
         }
         let past = memory.servers.values().map(|seen| seen.since).chain(memory.changes.iter().copied());
@@ -169,6 +201,35 @@ impl Ledger {
         let about = (self.format, self.term, self.configuration_index, &self.voters);
         InputsHash(stable_hash(&(about, &self.memory, &self.hand)))
     }
+}
+
+/// What the run remembers already, and beside it what an earlier leader left that no look can tell.
+fn beside(inputs: &Inputs, left: Memory) -> Memory {
+    let mut memory = inputs.memory.clone();
+    for (id, seen) in left.servers {
+        let Some(own) = memory.servers.get_mut(&id) else { continue };
+        own.proven |= seen.proven;
+        if seen.flaps > own.flaps {
+            (own.flaps, own.flaps_at, own.flapping) = (seen.flaps, seen.flaps_at, seen.flapping);
+        }
+    }
+    let together = |own: &mut Vec<Time>, left: Vec<Time>| {
+        own.extend(left);
+        own.sort_unstable();
+        own.drain(..own.len().saturating_sub(CHANGES_REMEMBERED_MAX));
+    };
+    together(&mut memory.changes, left.changes);
+    together(&mut memory.removals, left.removals);
+    memory.voter_removed_at = memory.voter_removed_at.max(left.voter_removed_at);
+    memory.stable_size = memory.stable_size.max(left.stable_size);
+    for (id, stone) in left.tombstones {
+        // A member was wanted again since.
+        let room = memory.tombstones.len() < Memory::TOMBSTONES_MAX;
+        if room && inputs.view.configuration.server(&id).is_none() {
+            memory.tombstones.entry(id).or_insert(stone);
+        }
+    }
+    memory
 }
 
 /// Moves a moment from one clock to another on which `from` is called `to`.

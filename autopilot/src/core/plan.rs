@@ -76,6 +76,9 @@ fn gate(inputs: &Inputs) -> Option<Reason> {
     if !view.is_leader || view.term != inputs.term {
         return Some(Reason::NotLeader);
     }
+    if let Some(error) = &inputs.orders_unread {
+        return Some(Reason::OrdersUnread { error: error.clone() });
+    }
     if inputs.config.is_none() && !mutated(Mutant::ActsWithoutConfig) {
         return Some(Reason::NoConfig);
     }

@@ -156,6 +156,7 @@ impl Run {
             reconciliation_enabled,
             cool_down: self.cool_down.clone(),
             hand,
+            orders_unread: None,
             witnesses,
             memory: std::mem::take(&mut self.memory),
         }

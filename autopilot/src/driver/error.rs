@@ -22,6 +22,13 @@ pub enum RequestError {
     /// The engine failed. [`ClusterError::may_have_changed`] tells about changes.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// What an earlier leader left, orders and removals included, is not read yet. Nothing was changed; retry after a pause:
+    /// it is asked for again in every round.
+    #[error("what an earlier leader left is not read yet, retry later: {why}")]
+    LedgerUnread {
+        /// Why not.
+        why: String,
+    },
     /// The promoter panicked or did not answer in time. Nothing was changed; a retry is safe, and of use once it answers.
     #[error("the promoter gave no answer: {fault}")]
     Promoter {

@@ -101,14 +101,12 @@ impl Ports {
         })
     }
 
-    pub(super) async fn load_ledger(&self) -> Option<StoredLedger> {
+    pub(super) async fn load_ledger(&self) -> Result<Option<StoredLedger>, String> {
         let application = self.application.clone();
-        let answer =
-            self.lines.load.call(self.intervals.query, async move { application.load_ledger().await });
-        answer.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the application gave no ledger");
-            None
-        })
+        let answer = self.lines.load.call(self.intervals.query, async move {
+            application.load_ledger().await.map_err(|error| error.to_string())
+        });
+        answer.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     pub(super) async fn store_ledger(&self, ledger: Arc<Ledger>) {

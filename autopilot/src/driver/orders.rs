@@ -136,6 +136,7 @@ impl Task {
         instruction: Instruction,
         by: &Actor,
     ) -> Result<Arc<Hand>, OrderError> {
+        self.ready().await?;
         let (what, reason) = (instruction.event(), instruction.reason(by));
         let about = instruction.server().cloned();
         let now = self.now();
@@ -157,6 +158,7 @@ impl Task {
     ) -> Result<StopAnswer, RequestError> {
         self.leading_view().await?;
         self.look(Mode::Watch).await?;
+        self.ready().await?;
         let now = self.now();
         self.hand.expire(now);
         let answer = safe_to_stop(&self.shared.state.borrow(), &self.hand, &server, now);

@@ -39,7 +39,8 @@ impl Task {
                 let _ = reply.send(Ok(self.timeline.changes()));
             }
             Command::Ledger { reply } => {
-                let _ = reply.send(Ok(self.export()));
+                let ready = self.ready().await;
+                let _ = reply.send(ready.map(|()| self.export()));
             }
             Command::ComputeState { reply } => {
                 let answer = self.look(Mode::Watch).await.map(|_| self.shared.state.borrow().clone());
@@ -80,8 +81,12 @@ impl Task {
     }
 
     async fn add_server(&mut self, join: Join, by: &Actor) -> Result<AddServerOutcome, AddServerError> {
-        let view = self.leading_view().await?;
         let Join { id, address, wanted } = join;
+        if wanted.is_err() {
+            // It may have been removed under an earlier leader.
+            self.ready().await?;
+        }
+        let view = self.leading_view().await?;
         let stone = self.run.memory.tombstones.get(&id);
         if let (Err(incarnation), Some(stone)) = (wanted, stone)
             && view.configuration.server(&id).is_none()

@@ -77,8 +77,8 @@ pub(super) struct Task {
     /// The tunables of the last round.
     pub(super) config: Config,
     pub(super) records: Records,
-    /// Whether the application was asked for the ledger of an earlier leader.
-    took_over: bool,
+    /// Why the ledger of an earlier leader is not read, until it is.
+    pub(super) unread: Option<String>,
     spare: Spare,
 }
 
@@ -100,7 +100,7 @@ impl Task {
             timeline: Timeline::default(),
             config: Config::default(),
             records: Records::default(),
-            took_over: false,
+            unread: Some(String::from("nobody asked for it yet")),
             spare: Spare::default(),
         }
     }
@@ -237,9 +237,10 @@ impl Task {
             reconciliation_enabled: self.shared.reconciliation.load(Ordering::Relaxed),
         };
         let mut inputs = self.run.inputs(asked_at, mode, gathered);
-        if !std::mem::replace(&mut self.took_over, true) {
+        if self.unread.is_some() {
             self.take_over(&mut inputs).await;
         }
+        inputs.orders_unread.clone_from(&self.unread);
         Ok(inputs)
     }
 

@@ -85,6 +85,10 @@ impl Reason {
             "ledger-refused",
             "the health history of an earlier leader is foreign, corrupt or too old, so this one starts without it",
         ),
+        (
+            "orders-unread",
+            "the application did not yet say what an earlier leader left, and an order in it may forbid the step, so nothing is changed",
+        ),
         ("no-successor", "no other voter is fit to lead, so leadership stays"),
         ("no-state", "nothing is known about the cluster now"),
         ("not-member", "it is no member, so nothing depends on it"),

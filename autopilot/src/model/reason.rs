@@ -301,6 +301,11 @@ pub enum Reason {
         /// Why not.
         error: String,
     },
+    /// What an earlier leader left is not read yet, and an order in it may forbid the step.
+    OrdersUnread {
+        /// Why not.
+        error: String,
+    },
     /// No other voter is fit to lead.
     NoSuccessor,
     /// Nothing is known about the cluster now.
@@ -373,6 +378,7 @@ impl Reason {
             Self::Flapping { .. } => "flapping",
             Self::LedgerTaken { .. } => "ledger-taken",
             Self::LedgerRefused { .. } => "ledger-refused",
+            Self::OrdersUnread { .. } => "orders-unread",
             Self::NoSuccessor => "no-successor",
             Self::NoState => "no-state",
             Self::NotMember => "not-member",

@@ -132,6 +132,9 @@ fn order_or_limit(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "an earlier leader left its history, at most {} old", duration_text::short(*age))
         }
         Reason::LedgerRefused { error } => write!(f, "the history of an earlier leader is not used: {error}"),
+        Reason::OrdersUnread { error } => {
+            write!(f, "what an earlier leader left, orders included, is not read yet: {error}")
+        }
         Reason::NoSuccessor => f.write_str("no other voter is fit to lead"),
         Reason::NoState => f.write_str("nothing is known about the cluster now"),
         Reason::NotMember => f.write_str("it is no member"),

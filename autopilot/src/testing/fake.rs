@@ -259,6 +259,7 @@ struct Told {
     events: Vec<Event>,
     witnesses: BTreeMap<ServerId, Witnesses>,
     ledger: Option<StoredLedger>,
+    on_load: Behaviour,
 }
 
 impl Default for Told {
@@ -273,6 +274,7 @@ impl Default for Told {
             events: Vec::new(),
             witnesses: BTreeMap::new(),
             ledger: None,
+            on_load: Behaviour::Answer,
         }
     }
 }
@@ -316,6 +318,11 @@ impl FakeApplication {
     /// How calls are taken from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.told.lock().behaviour = behaviour;
+    }
+
+    /// How the question for the ledger is taken from now on.
+    pub fn behave_on_load(&self, behaviour: Behaviour) {
+        self.told.lock().on_load = behaviour;
     }
 
     /// Lets the question for known servers fail with this, or succeed again.
@@ -399,14 +406,17 @@ impl ApplicationIntegration for FakeApplication {
         silent.iter().filter_map(|id| Some((id.clone(), *told.witnesses.get(id)?))).collect()
     }
 
-    async fn load_ledger(&self) -> Option<StoredLedger> {
+    async fn load_ledger(&self) -> Result<Option<StoredLedger>, ApplicationError> {
         self.behaviour().await;
-        self.told.lock().ledger.clone()
+        let on_load = self.told.lock().on_load;
+        on_load.act().await;
+        Ok(self.told.lock().ledger.clone())
     }
 
     async fn store_ledger(&self, ledger: &Arc<Ledger>) {
         self.behaviour().await;
-        self.told.lock().ledger = Some(StoredLedger { ledger: (**ledger).clone(), age: Duration::ZERO });
+        self.told.lock().ledger =
+            Some(StoredLedger { ledger: (**ledger).clone(), age: Duration::ZERO, age_min: Duration::ZERO });
     }
 
     async fn remove_failed_server(&self, server: &KnownServer) {

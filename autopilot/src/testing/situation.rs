@@ -57,6 +57,7 @@ impl Situation {
             reconciliation_enabled: true,
             cool_down: None,
             hand: Hand::default(),
+            orders_unread: None,
             witnesses: BTreeMap::new(),
             memory: Memory { first_state_at: Some(now - HOUR), ..Memory::default() },
         };

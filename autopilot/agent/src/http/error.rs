@@ -115,6 +115,7 @@ impl From<RequestError> for ApiError {
             }
             // Each says that certainly nothing was changed.
             RequestError::Overloaded
+            | RequestError::LedgerUnread { .. }
             | RequestError::Cluster(
                 ClusterError::NotReady
                 | ClusterError::ChangeInProgress { .. }
