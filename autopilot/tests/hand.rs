@@ -420,6 +420,7 @@ async fn orders_stand_however_late_the_ledger_can_be_read() {
             assert!(error.to_string().contains("retry"), "{error}");
         }
         assert!(next.safe_to_stop("n2").await.is_err(), "who was let go is not known");
+        assert!(next.plan().await.is_err(), "it is not known what may be done");
         assert!(next.ledger().await.is_err(), "nobody is given an empty one to keep");
         assert_eq!(application.ledger(), kept, "nothing is stored over it");
         application.behave_on_load(Behaviour::Answer);

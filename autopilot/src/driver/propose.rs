@@ -51,6 +51,8 @@ impl Records {
 
 impl Task {
     pub(super) async fn propose(&mut self) -> Result<Proposal, RequestError> {
+        // Without the orders it would say that nothing is to be done.
+        self.ready().await?;
         let inputs = self.inputs(Mode::Reconcile).await?;
         self.run.memory = inputs.memory.clone();
         let answer = self.ports.judge(move |promoter| Proposal::compute(&inputs, promoter)).await;
