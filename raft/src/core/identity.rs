@@ -39,7 +39,8 @@ impl RaftCore {
             && self.snapshot.is_none()
     }
 
-    /// Begins a life in which nothing was promised yet. What is in the log stays: it may be right, it does not count.
+    /// Begins a life in which nothing was promised yet. What is in the log stays: it may be right, it does not count. What the
+    /// former life was about to say, once it is durable, is not said any more.
     pub(super) fn start_over(&mut self) {
         if self.role.role() != Role::Follower {
             self.become_follower(self.hard_state.term, None);
@@ -47,6 +48,13 @@ impl RaftCore {
         let incarnation = Incarnation(self.rng.random_range(1..Incarnation::AWAITED.0));
         self.hard_state.incarnation = incarnation;
         self.save_vote(self.hard_state.voted_for.clone());
+        let last = self.log.last().index;
+        for effect in self.writes.take_held() {
+            match effect {
+                Effect::Respond { reply, .. } => self.out.push(Effect::Ignore { reply }),
+                other => self.out.extend(self.writes.after_entries(last, other)),
+            }
+        }
         self.out.push(Effect::Notify(Event::StartedOver { incarnation }));
     }
 

@@ -563,7 +563,7 @@ impl Action {
                     disk.outside = None;
                 }
             }
-            Self::Restart { kept, commit, .. } => *contradicted |= !restart(server, past, kept, commit),
+            Self::Restart { kept, commit, .. } => *contradicted |= !server.restart(past, kept, commit),
             Self::Bootstrap { .. }
             | Self::Timeout { .. }
             | Self::RequestVote { .. }
@@ -673,31 +673,4 @@ fn may_commit(state: &State, node: Node, to: usize, rules: Rules) -> Result<(), 
     };
     let (_, members) = server.members();
     need(members.agreed(rules, holds), "a majority of every electorate holds the entry durably")
-}
-
-/// Whether what it remembers to be committed is.
-fn restart(server: &mut Server, past: Past<'_>, kept: usize, commit: usize) -> bool {
-    server.role = Role::Follower;
-    server.restoring = None;
-    server.commit = 0;
-    let Some(disk) = &mut server.disk else { return true };
-    (0..kept).for_each(|_| _ = disk.sync_one(past));
-    disk.unsynced.clear();
-    disk.snapshot = disk.newest(past);
-    disk.outside = None;
-    server.term = disk.recovered_term(past);
-    server.voted_for = disk.voted_for.filter(|_| server.term == disk.term);
-    server.commit = disk.snapshot.through;
-    let stored = disk.snapshot.through;
-    let recovered = disk.recovered(past).to_vec();
-    if recovered == disk.log {
-        server.log = recovered;
-    } else {
-        // What the snapshot contradicts is removed again.
-        let snapshot = disk.snapshot;
-        server.replace(snapshot, past);
-    }
-    server.commit = stored.max(commit.min(server.log.len()));
-    past.decided.get(stored..server.commit) == Some(&server.log[stored..server.commit])
-        || server.commit == stored
 }

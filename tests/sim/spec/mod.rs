@@ -316,6 +316,29 @@ pub fn newest_members(log: &[Entry]) -> (usize, Members) {
 }
 
 impl Server {
+    /// It starts again, with so many changes that were not durable; its disk says that its log was committed so far. Whether
+    /// that is true.
+    fn restart(&mut self, past: Past<'_>, kept: usize, commit: usize) -> bool {
+        (self.role, self.restoring, self.commit) = (Role::Follower, None, 0);
+        let Some(disk) = &mut self.disk else { return true };
+        (0..kept).for_each(|_| _ = disk.sync_one(past));
+        disk.unsynced.clear();
+        (disk.snapshot, disk.outside) = (disk.newest(past), None);
+        self.term = disk.recovered_term(past);
+        self.voted_for = disk.voted_for.filter(|_| self.term == disk.term);
+        let (snapshot, recovered) = (disk.snapshot, disk.recovered(past).to_vec());
+        self.commit = snapshot.through;
+        if recovered == disk.log {
+            self.log = recovered;
+        } else {
+            // What the snapshot contradicts is removed again.
+            self.replace(snapshot, past);
+        }
+        let stored = snapshot.through;
+        self.commit = stored.max(commit.min(self.log.len()));
+        self.commit == stored || past.decided.get(stored..self.commit) == Some(&self.log[stored..self.commit])
+    }
+
     /// The configuration in force, which is the last one in the log, and its index.
     #[must_use]
     pub fn members(&self) -> (usize, Members) {
