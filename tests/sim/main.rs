@@ -260,7 +260,7 @@ fn mutants(arguments: &Arguments) -> Result<bool, String> {
     arguments.known(&["--seeds", "--start", "--events", "--table", "--only", "--autopilot"])?;
     let table = arguments.text("--table").is_some();
     let only = arguments.text("--only").map(|name| &*name.to_owned().leak());
-    let seeds = arguments.number("--seeds", 400)?;
+    let seeds = arguments.number("--seeds", 1000)?;
     let start = arguments.number("--start", 0)?;
     let events = arguments.number("--events", EVENTS)?;
     quiet_panics();
