@@ -52,6 +52,8 @@ impl Raft {
 
     /// Like [`Raft::add_voter`], at once, however far the server lags: it then stands in the way of commits until it has the log.
     /// One that does not answer has to answer and catch up all the same, for which life of it gets the vote must be known.
+    /// A server whose disk was lost a moment ago may get the vote for the life that is over; a change from one voter to two then
+    /// leaves no leader. [`Raft::add_voter`] hears from the server first.
     ///
     /// # Errors
     /// See [`ChangeError`]. Dropping the future does not undo the call.
